@@ -1,0 +1,27 @@
+"""The artifact: the ONNX bytes that would be deployed, and what is known of them."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One deployable file. Every judgement of a variant is made on these bytes.
+
+    ``policy`` is the id of the policy it came from, ``recipe`` the canonical text of how
+    (``""`` for a file from elsewhere), ``provenance`` JSON builtins: calibration seeds,
+    library versions, what the compression measured.
+    """
+
+    model: bytes
+    policy: str
+    recipe: str
+    provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hexadecimal SHA-256 of the bytes: the artifact's identity in caches and seeds."""
+        return hashlib.sha256(self.model).hexdigest()

@@ -1,0 +1,49 @@
+"""A ``Stepper`` for any Gymnasium environment."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_drlcompress.errors import EpisodeError
+from pytest_drlcompress.policies.environment import EnvSpec
+
+
+class GymnasiumStepper:
+    """``slots`` Gymnasium environments in this process; implements ``Stepper``."""
+
+    def __init__(self, spec: EnvSpec, slots: int) -> None:
+        self.slots = slots
+        self._envs: list[gym.Env[Any, Any]] = [spec.make() for _ in range(slots)]
+        shape, dtype, action = spec.spaces
+        self.observations: NDArray[Any] = np.zeros((slots, *shape), dtype)
+        self._discrete = action.discrete
+
+    def reset(self, slot: int, seed: int) -> None:
+        """Start the episode of ``seed`` in ``slot``."""
+        try:
+            self.observations[slot], _ = self._envs[slot].reset(seed=seed)
+        except Exception as error:  # user environments raise anything
+            message = f"the environment failed in reset(seed={seed}): {error!r}"
+            raise EpisodeError(message) from error
+
+    def step(
+        self, actions: NDArray[Any], busy: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Advance the busy slots."""
+        rewards, over = np.zeros(self.slots), np.zeros(self.slots, np.bool_)
+        for slot in np.flatnonzero(busy):
+            action = int(actions[slot]) if self._discrete else actions[slot]
+            try:
+                observation, reward, terminated, truncated, _ = self._envs[slot].step(action)
+            except Exception as error:  # user environments raise anything
+                raise EpisodeError(f"the environment failed in step(): {error!r}") from error
+            self.observations[slot] = observation
+            rewards[slot], over[slot] = float(reward), terminated or truncated
+        return rewards, over
+
+    def close(self) -> None:
+        """Close every environment."""
+        for env in self._envs:
+            env.close()

@@ -1,0 +1,1 @@
+"""pytest hooks: a docstring and one delegated call each; imports nothing heavy."""

@@ -1,0 +1,216 @@
+"""The network of a policy: a ``Sequential`` of known layers that JSON can describe.
+
+Everything the deployed controller needs is a layer: observation normalisation, squashing,
+rescaling to the action bounds, clipping, argmax. What they hold are buffers, not
+parameters, so that neither training nor pruning touches them.
+"""
+
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pytest_drlcompress.errors import PolicyError
+
+Layer = dict[str, Any]
+
+
+class Normalize(nn.Module):
+    """``clamp((x - mean) * scale, -clip, clip)``: what VecNormalize does to observations."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, size: int, clip: float) -> None:
+        super().__init__()
+        self.clip = clip
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x`` of shape ``(batch, size)``."""
+        return torch.clamp((x - self.mean) * self.scale, -self.clip, self.clip)
+
+
+class Scale(nn.Module):
+    """``x * factor`` per dimension: brings observation dimensions to one range (equalize)."""
+
+    factor: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("factor", torch.ones(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale ``x`` of shape ``(batch, size)``."""
+        return x * self.factor
+
+
+class Pixels(nn.Module):
+    """``uint8`` images to floats in [0, 1], as SB3 preprocesses them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale ``x`` of shape ``(batch, channels, height, width)``."""
+        return x.to(torch.float32) / 255.0
+
+
+class Rescale(nn.Module):
+    """``middle + half_range * x``: from [-1, 1] to the action bounds, clamped against rounding."""
+
+    middle: Tensor
+    half_range: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("middle", torch.zeros(size))
+        self.register_buffer("half_range", torch.ones(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rescale ``x`` of shape ``(batch, size)``."""
+        low, high = self.middle - self.half_range, self.middle + self.half_range
+        return torch.minimum(torch.maximum(self.middle + self.half_range * x, low), high)
+
+
+class Clip(nn.Module):
+    """``min(max(x, low), high)`` per action dimension, as SB3 clips before ``env.step``."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.full((size,), -1.0))
+        self.register_buffer("high", torch.full((size,), 1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Clip ``x`` of shape ``(batch, size)``."""
+        return torch.minimum(torch.maximum(x, self.low), self.high)
+
+
+class Argmax(nn.Module):
+    """The greedy action of a discrete policy: int64 ``(batch,)`` from ``(batch, n)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Index of the largest of ``x`` along the last axis."""
+        return torch.argmax(x, dim=-1)
+
+
+_LAYERS: MappingProxyType[str, tuple[type[nn.Module], tuple[str, ...]]] = MappingProxyType(
+    {
+        "linear": (nn.Linear, ("in_features", "out_features")),
+        "conv2d": (nn.Conv2d, ("in_channels", "out_channels", "kernel_size", "stride", "padding")),
+        "flatten": (nn.Flatten, ()),
+        "relu": (nn.ReLU, ()),
+        "tanh": (nn.Tanh, ()),
+        "elu": (nn.ELU, ()),
+        "leaky_relu": (nn.LeakyReLU, ()),
+        "silu": (nn.SiLU, ()),
+        "gelu": (nn.GELU, ()),
+        "sigmoid": (nn.Sigmoid, ()),
+        "hardtanh": (nn.Hardtanh, ("min_val", "max_val")),
+        "pixels": (Pixels, ()),
+        "normalize": (Normalize, ("size", "clip")),
+        "scale": (Scale, ("size",)),
+        "rescale": (Rescale, ("size",)),
+        "clip": (Clip, ("size",)),
+        "argmax": (Argmax, ()),
+    }
+)
+_NAMES = MappingProxyType({cls: name for name, (cls, _) in _LAYERS.items()})
+_SIZED_BY: MappingProxyType[type[nn.Module], str] = MappingProxyType(
+    {Normalize: "mean", Scale: "factor", Rescale: "half_range", Clip: "low"}
+)
+ACTIVATIONS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyType(
+    {
+        "ReLU": nn.ReLU,
+        "Tanh": nn.Tanh,
+        "ELU": nn.ELU,
+        "LeakyReLU": nn.LeakyReLU,
+        "SiLU": nn.SiLU,
+        "GELU": nn.GELU,
+        "Sigmoid": nn.Sigmoid,
+    }
+)
+"""Activation functions by the class name SB3 writes into a zip."""
+
+
+def describe(network: nn.Sequential) -> list[Layer]:
+    """The architecture of ``network`` as JSON builtins; ``build`` makes it again.
+
+    Raises:
+        PolicyError: a layer that the safe format does not know.
+    """
+    return [_describe(layer) for layer in network]
+
+
+def build(architecture: Sequence[Layer]) -> nn.Sequential:
+    """An uninitialised network of the described ``architecture``.
+
+    Raises:
+        PolicyError: an unknown layer type or arguments it does not take.
+    """
+    layers = []
+    for position, layer in enumerate(architecture):
+        arguments = dict(layer)
+        name = arguments.pop("type", None)
+        if name not in _LAYERS:
+            raise PolicyError(
+                f"layer {position} has unknown type {name!r}; known: {', '.join(_LAYERS)}"
+            )
+        try:
+            layers.append(_LAYERS[name][0](**arguments))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise PolicyError(f"layer {position} ({name}) cannot be built: {error}") from None
+    return nn.Sequential(*layers)
+
+
+def normalize_layer(
+    mean: NDArray[Any], variance: NDArray[Any], *, epsilon: float, clip: float
+) -> Normalize:
+    """The layer equal to VecNormalize with these statistics (float64 arrays of one shape)."""
+    layer = Normalize(mean.size, float(clip))
+    with torch.no_grad():
+        layer.mean.copy_(torch.from_numpy(np.asarray(mean, np.float64).ravel()))
+        layer.scale.copy_(torch.from_numpy(1.0 / np.sqrt(np.asarray(variance).ravel() + epsilon)))
+    return layer
+
+
+def clip_layer(low: NDArray[np.float32], high: NDArray[np.float32]) -> Clip:
+    """Clipping to a flat action box."""
+    layer = Clip(low.size)
+    with torch.no_grad():
+        layer.low.copy_(torch.from_numpy(low.ravel().copy()))
+        layer.high.copy_(torch.from_numpy(high.ravel().copy()))
+    return layer
+
+
+def squash_layers(low: NDArray[np.float32], high: NDArray[np.float32]) -> list[nn.Module]:
+    """tanh, then rescaling to the action bounds (left out where they are [-1, 1])."""
+    layers: list[nn.Module] = [nn.Tanh()]
+    if not (np.all(low == -1.0) and np.all(high == 1.0)):
+        layer = Rescale(low.size)
+        with torch.no_grad():
+            layer.middle.copy_(torch.from_numpy((low.ravel() + high.ravel()) / 2))
+            layer.half_range.copy_(torch.from_numpy((high.ravel() - low.ravel()) / 2))
+        layers.append(layer)
+    return layers
+
+
+def _describe(layer: nn.Module) -> Layer:
+    name = _NAMES.get(type(layer))
+    if name is None:
+        raise PolicyError(
+            f"a layer of type {type(layer).__name__} cannot be stored; known: {', '.join(_LAYERS)}"
+        )
+    described: Layer = {"type": name}
+    for argument in _LAYERS[name][1]:
+        if argument == "size":
+            described[argument] = int(getattr(layer, _SIZED_BY[type(layer)]).numel())
+        else:
+            value = getattr(layer, argument)
+            described[argument] = list(value) if isinstance(value, tuple) else value
+    return described
