@@ -1,0 +1,69 @@
+"""Measuring what the retention gate is held against: baseline, random and zero-action returns.
+
+Seeds are fixed, so that a reference can be measured again and compared, and lie in three
+disjoint ranges below ``RECORDED_SEEDS``: no reference episode starts like another, or like a
+candidate's.
+"""
+
+from collections.abc import Callable
+
+from pytest_drlcompress.evaluation.episodes import Pilot
+from pytest_drlcompress.evaluation.retention import RECORDED_SEEDS
+from pytest_drlcompress.evaluation.rollout import RandomPilot, ZeroPilot, rollout
+from pytest_drlcompress.policies.environment import EnvSpec
+
+RANDOM_SEEDS = RECORDED_SEEDS // 2
+"""First seed of the random policy's episodes; the baseline's pool uses those below."""
+
+ZERO_SEEDS = RECORDED_SEEDS // 4 * 3
+"""First seed of the zero-action policy's episodes."""
+
+
+def measure_references(
+    spec: EnvSpec,
+    episodes_random: int = 100,
+    episodes_zero: int = 100,
+    *,
+    on_steps: Callable[[int], None] = lambda steps: None,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Undiscounted returns of uniformly random actions, and of the zero action.
+
+    ``on_steps(n)`` is called after each step of ``n`` environments.
+
+    Raises:
+        EnvironmentSpecError: the environment cannot be made.
+        EpisodeError: it failed in an episode.
+    """
+    assert episodes_random <= ZERO_SEEDS - RANDOM_SEEDS
+    assert episodes_zero <= RECORDED_SEEDS - ZERO_SEEDS
+    random, zero = RandomPilot(spec.action), ZeroPilot(spec.action)
+    return (
+        _returns(spec, random, range(RANDOM_SEEDS, RANDOM_SEEDS + episodes_random), on_steps),
+        _returns(spec, zero, range(ZERO_SEEDS, ZERO_SEEDS + episodes_zero), on_steps),
+    )
+
+
+def measure_pool(
+    spec: EnvSpec,
+    controller: Pilot,
+    count: int,
+    first_seed: int = 0,
+    *,
+    on_steps: Callable[[int], None] = lambda steps: None,
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Seeds ``first_seed ..`` and undiscounted returns of ``count`` baseline episodes.
+
+    Raises:
+        ActionError: the baseline left the action space.
+        EnvironmentSpecError: the environment cannot be made.
+        EpisodeError: it failed in an episode.
+    """
+    assert 0 <= first_seed <= first_seed + count <= RANDOM_SEEDS
+    seeds = range(first_seed, first_seed + count)
+    return tuple(seeds), _returns(spec, controller, seeds, on_steps)
+
+
+def _returns(
+    spec: EnvSpec, pilot: Pilot, seeds: range, on_steps: Callable[[int], None]
+) -> tuple[float, ...]:
+    return tuple(episode.total for episode in rollout(spec, pilot, seeds, on_steps=on_steps))

@@ -1,0 +1,106 @@
+"""The safe on-disk format: ``policy.safetensors`` (weights; architecture in its metadata)
+beside ``baseline.json`` (what the policy is). No pickle, no critic, no optimizer.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from pytest_drlcompress.errors import BaselineError, PolicyError
+from pytest_drlcompress.files import sha256_of, write_atomic
+from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.policies.network import build, describe
+from pytest_drlcompress.policies.policy import Policy, check_network
+
+WEIGHTS = "policy.safetensors"
+RECORD = "baseline.json"
+FORMAT = "pytest-drlcompress policy 1"
+
+
+def save_network(folder: Path, network: nn.Module) -> str:
+    """Write ``network`` to ``folder`` and return the SHA-256 of the file.
+
+    Raises:
+        PolicyError: the network is not a ``Sequential`` of known layers.
+    """
+    if not isinstance(network, nn.Sequential):
+        raise PolicyError(
+            "only a torch.nn.Sequential of known layers can be stored; keep this policy as"
+            " module:attribute or export it to ONNX"
+        )
+    metadata = {"format": FORMAT, "architecture": json.dumps(describe(network))}
+    tensors = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
+    write_atomic(folder / WEIGHTS, save(tensors, metadata))
+    return sha256_of(folder / WEIGHTS)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The content of ``baseline.json``.
+
+    Raises:
+        BaselineError: the file is missing or not a JSON object.
+    """
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BaselineError(f"{folder} is not a baseline: it has no {RECORD}") from None
+    except (OSError, ValueError) as error:
+        raise BaselineError(f"{path} cannot be read: {error}") from None
+    if not isinstance(record, dict):
+        raise BaselineError(f"{path} does not hold a JSON object")
+    return record
+
+
+def load_policy(folder: Path) -> Policy:
+    """Read a policy in the safe format and check it against its record and environment.
+
+    Raises:
+        BaselineError: a missing or damaged file, or weights whose hash is not the recorded one.
+        PolicyError: a network that does not fit the environment.
+    """
+    record = read_record(folder)
+    try:
+        environment, expected = str(record["environment"]), str(record["sha256"])
+    except KeyError as error:
+        raise BaselineError(f"{folder / RECORD} lacks {error}") from None
+    network = load_network(folder, expected)
+    env = EnvSpec.parse(environment)
+    check_network(folder.name, env, network)
+    return Policy(
+        id=folder.name,
+        env=env,
+        source=network,
+        algorithm=str(record.get("algorithm", "")),
+        origin=str(folder),
+    )
+
+
+def load_network(folder: Path, expected_sha256: str | None = None) -> nn.Sequential:
+    """The network stored in ``folder``, in evaluation mode.
+
+    Raises:
+        BaselineError: a missing or damaged file, or one with another hash than expected.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise BaselineError(f"{folder} has no {WEIGHTS}")
+    if expected_sha256 is not None and sha256_of(path) != expected_sha256:
+        raise BaselineError(
+            f"{path} is not the file that {RECORD} describes (its SHA-256 is"
+            f" {sha256_of(path)[:12]}..., recorded {expected_sha256[:12]}...): restore it, or train"
+            " or import the policy again"
+        )
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        network = build(json.loads(metadata["architecture"]))
+        network.load_state_dict(tensors)
+    except (SafetensorError, KeyError, ValueError, RuntimeError, PolicyError) as error:
+        raise BaselineError(f"{path} cannot be read: {error}") from None
+    return network.eval().requires_grad_(requires_grad=True)

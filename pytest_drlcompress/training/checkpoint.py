@@ -1,0 +1,101 @@
+"""Training checkpoints: everything the next segment starts from, replaced as a whole.
+
+A checkpoint is a folder ``segment-<k>``; ``state.json`` names the current one and is
+replaced last, so a training killed at any moment resumes from a complete checkpoint. These
+are the training's own scratch files: SB3's ``load`` unpickles them, and nothing else does.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pytest_drlcompress.files import write_json
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.vec_env import VecEnv
+
+_BUFFER_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """How far a training is. ``curve`` holds ``[steps, mean return]`` of each evaluation."""
+
+    fingerprint: str
+    segment: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    best_return: float | None = None
+    best_steps: int = 0
+    curve: list[list[float]] = field(default_factory=list)
+
+
+def read_state(folder: Path, fingerprint: str) -> TrainingState:
+    """The state in ``folder``, or a fresh one where there is none or the recipe has changed."""
+    try:
+        state = TrainingState(**json.loads((folder / "state.json").read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return TrainingState(fingerprint)
+    return state if state.fingerprint == fingerprint else TrainingState(fingerprint)
+
+
+def save(folder: Path, state: TrainingState, model: "BaseAlgorithm", env: "VecEnv") -> None:
+    """Write the checkpoint of ``state.segment`` and make it the current one."""
+    target = folder / f"segment-{state.segment}"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    model.save(target / "model.zip")
+    buffer: Any = getattr(model, "replay_buffer", None)
+    if buffer is not None:
+        rows = buffer.buffer_size if buffer.full else buffer.pos
+        arrays = {name: getattr(buffer, name)[:rows] for name in _BUFFER_ARRAYS}
+        np.savez(target / "replay.npz", pos=buffer.pos, full=buffer.full, **arrays)
+    statistics = normalization(env)
+    if statistics is not None:
+        np.savez(target / "normalize.npz", **statistics)
+    write_json(folder / "state.json", asdict(state))
+    for other in folder.glob("segment-*"):
+        if other != target:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def restore(
+    folder: Path, state: TrainingState, algorithm: "type[BaseAlgorithm]", env: "VecEnv"
+) -> Any:
+    """The model of the current checkpoint, attached to ``env``, whose statistics are set."""
+    source = folder / f"segment-{state.segment}"
+    model: Any = algorithm.load(source / "model.zip", env=env, device="cpu")
+    if (source / "replay.npz").exists():
+        buffer = model.replay_buffer
+        with np.load(source / "replay.npz") as stored:
+            for name in _BUFFER_ARRAYS:
+                array = stored[name]
+                getattr(buffer, name)[: len(array)] = array
+            buffer.pos, buffer.full = int(stored["pos"]), bool(stored["full"])
+    statistics: Any = env
+    if (source / "normalize.npz").exists():
+        with np.load(source / "normalize.npz") as stored:
+            for rms, name in ((statistics.obs_rms, "obs"), (statistics.ret_rms, "ret")):
+                rms.mean = stored[f"{name}_mean"]
+                rms.var = stored[f"{name}_var"]
+                rms.count = float(stored[f"{name}_count"])
+    return model
+
+
+def normalization(env: "VecEnv") -> dict[str, Any] | None:
+    """The running statistics of a ``VecNormalize`` environment as arrays."""
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    if not isinstance(env, VecNormalize):
+        return None
+    obs: Any = env.obs_rms
+    ret: Any = env.ret_rms
+    return {
+        "obs_mean": obs.mean, "obs_var": obs.var, "obs_count": obs.count,
+        "ret_mean": ret.mean, "ret_var": ret.var, "ret_count": ret.count,
+    }  # fmt: skip

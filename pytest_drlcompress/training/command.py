@@ -1,0 +1,111 @@
+"""``python -m pytest_drlcompress train``: train baselines and record their references."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pytest_drlcompress.baselines import record_baseline
+from pytest_drlcompress.errors import TrainingError
+from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.policies.store import RECORD, load_network
+from pytest_drlcompress.progress import progress_bar, step_counter
+from pytest_drlcompress.training.checkpoint import TrainingState
+from pytest_drlcompress.training.recipes import TrainingRecipe, choose, read_recipes
+from pytest_drlcompress.training.train import train
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``train``."""
+    parser.add_argument("baseline", nargs="*", help="ids from the recipes file")
+    parser.add_argument("--all", action="store_true", help="every recipe not yet trained, in order")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side (default 1)")
+    parser.add_argument(
+        "--recipes", type=Path, default=Path("baselines/recipes.toml"), metavar="FILE"
+    )
+    parser.add_argument("--out", type=Path, default=Path("baselines"), metavar="DIR")
+    parser.add_argument(
+        "--work", type=Path, default=Path(".training"), metavar="DIR", help="checkpoints"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train what was asked for; 1 if one of several trainings failed.
+
+    Raises:
+        TrainingError: unknown baseline ids, or nothing asked for.
+        BaselineError: the one policy trained is not competent.
+    """
+    recipes = read_recipes(arguments.recipes)
+    wanted = [choose(recipes, baseline) for baseline in arguments.baseline]
+    if arguments.all:
+        wanted += [r for r in recipes.values() if not (arguments.out / r.id / RECORD).exists()]
+    if not wanted and not arguments.all:
+        raise TrainingError("name the baselines to train, or give --all")
+    if len(wanted) > 1:
+        return _side_by_side([recipe.id for recipe in wanted], arguments)
+    for recipe in wanted:
+        _one(recipe, arguments.work / recipe.id, arguments.out / recipe.id)
+    return 0
+
+
+def _one(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
+    with progress_bar(recipe.id, recipe.steps, "steps") as on_steps:
+        state = train(recipe, work, on_segment=lambda s: _report(recipe, s), on_steps=on_steps)
+    env = EnvSpec.parse(recipe.environment)
+    training = {
+        **recipe.to_json(),
+        "trained_steps": state.steps,
+        "best_steps": state.best_steps,
+        "seconds": state.seconds,
+        "curve": state.curve,
+    }
+    with step_counter(f"{recipe.id} reference") as on_steps:
+        record = record_baseline(
+            folder,
+            load_network(work / "best"),
+            env,
+            algorithm=recipe.algorithm,
+            training=training,
+            on_steps=on_steps,
+        )
+    reference = record.reference
+    print(
+        f"{recipe.id}: return {reference.mean:.0f} over {len(reference.returns)} episodes"
+        f" (random {reference.random_mean:.0f}); written to {folder}",
+        flush=True,
+    )
+
+
+def _report(recipe: TrainingRecipe, state: TrainingState) -> None:
+    rate = state.steps / state.seconds if state.seconds else 0.0
+    left = (recipe.steps - state.steps) / rate / 60 if rate else 0.0
+    print(
+        f"{recipe.id}: {state.steps:,} of {recipe.steps:,} steps, return"
+        f" {state.curve[-1][1]:.0f}, best {state.best_return:.0f}, {rate:.0f} steps/s,"
+        f" {left:.0f} min left",
+        flush=True,
+    )
+
+
+def _side_by_side(baselines: Sequence[str], arguments: argparse.Namespace) -> int:
+    # processes of their own: torch's thread count and random state are global
+    common = [
+        "--recipes", str(arguments.recipes), "--out", str(arguments.out),
+        "--work", str(arguments.work),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def one(baseline: str) -> int:
+        command = [sys.executable, "-m", "pytest_drlcompress", "train", baseline, *common]
+        return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
+
+    with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
+        codes = list(pool.map(one, baselines))
+    failed = [baseline for baseline, code in zip(baselines, codes, strict=True) if code]
+    if failed:
+        print(f"not trained: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0

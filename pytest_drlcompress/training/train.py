@@ -1,0 +1,121 @@
+"""Training in segments that start from a checkpoint on disk, so that a resumed training is
+the same training.
+
+Each segment loads the checkpoint, reseeds every generator from (seed, segment), resets the
+environments and learns for ``recipe.segment`` steps; an interrupted training repeats its
+last segment from the same state and so ends in the same weights as an uninterrupted one.
+The price is one cut episode per environment and segment.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from pytest_drlcompress.compression.export import export_onnx
+from pytest_drlcompress.evaluation.rollout import rollout
+from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.policies.store import save_network
+from pytest_drlcompress.runtime.onnx import OnnxController
+from pytest_drlcompress.training import checkpoint
+from pytest_drlcompress.training.algorithms import (
+    algorithm_class,
+    extract_network,
+    make_env,
+    make_model,
+    set_threads,
+)
+from pytest_drlcompress.training.checkpoint import TrainingState
+from pytest_drlcompress.training.recipes import TrainingRecipe
+
+EVALUATION_SEEDS = range(900_000, 900_010)
+"""Episodes that choose the best checkpoint; no reference pool contains them."""
+
+
+def train(
+    recipe: TrainingRecipe,
+    work: Path,
+    *,
+    on_segment: Callable[[TrainingState], None] = lambda state: None,
+    on_steps: Callable[[int], None] = lambda steps: None,
+) -> TrainingState:
+    """Train (or resume) in ``work``; the best network is then in ``work / "best"``.
+
+    ``on_segment`` is told each new state, ``on_steps`` the steps trained so far.
+    """
+    set_threads()
+    state = checkpoint.read_state(work, fingerprint(recipe))
+    spec = EnvSpec.parse(recipe.environment)
+    while state.steps < recipe.steps:
+        started = time.monotonic()
+        model, env = _open_segment(recipe, work, state)
+        model.learn(
+            min(recipe.segment, recipe.steps - state.steps),
+            callback=_counter(on_steps),
+            reset_num_timesteps=False,
+        )
+        network = extract_network(recipe.algorithm, model, spec, env if recipe.normalize else None)
+        value = evaluate(network, spec)
+        steps = int(model.num_timesteps)
+        best = state.best_return is None or value > state.best_return
+        if best:
+            save_network(work / "best", network)
+        state = replace(
+            state,
+            segment=state.segment + 1,
+            steps=steps,
+            seconds=round(state.seconds + time.monotonic() - started, 1),
+            best_return=value if best else state.best_return,
+            best_steps=steps if best else state.best_steps,
+            curve=[*state.curve, [steps, round(value, 2)]],
+        )
+        checkpoint.save(work, state, model, env)
+        env.close()
+        on_segment(state)
+    return state
+
+
+def evaluate(network: nn.Module, spec: EnvSpec) -> float:
+    """Mean return of the exported network over the evaluation seeds."""
+    shape, dtype, _ = spec.spaces
+    controller = OnnxController(export_onnx(network, shape, dtype))
+    return float(
+        np.mean([episode.total for episode in rollout(spec, controller, EVALUATION_SEEDS)])
+    )
+
+
+def fingerprint(recipe: TrainingRecipe) -> str:
+    """Identity of what determines the training; a checkpoint of another one is not resumed."""
+    facts = recipe.to_json()
+    for not_training in ("published", "source", "id"):
+        del facts[not_training]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _open_segment(recipe: TrainingRecipe, work: Path, state: TrainingState) -> tuple[Any, Any]:
+    seed = int(np.random.SeedSequence([recipe.seed, state.segment]).generate_state(1)[0] >> 1)
+    env = make_env(recipe)
+    if state.segment == 0:
+        model: Any = make_model(recipe, env, seed)
+    else:
+        model = checkpoint.restore(work, state, algorithm_class(recipe.algorithm), env)
+        model.set_random_seed(seed)
+    return model, env
+
+
+def _counter(on_steps: Callable[[int], None]) -> Any:
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    class Counter(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.n_calls % 256 == 0:
+                on_steps(self.num_timesteps)
+            return True
+
+    return Counter()
