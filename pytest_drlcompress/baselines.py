@@ -106,11 +106,6 @@ def read_baseline_record(folder: Path) -> BaselineRecord:
         ) from None
 
 
-def baseline_ids(root: Path) -> list[str]:
-    """Ids of the baselines under ``root``, sorted."""
-    return sorted(path.parent.name for path in root.glob(f"*/{RECORD}"))
-
-
 def current_versions() -> dict[str, str]:
     """Versions of what a return depends on."""
     versions = {name: importlib.metadata.version(name) for name in _VERSIONED}

@@ -29,6 +29,10 @@ class RecipeError(DrlcError):
     """A recipe that cannot be parsed, or that does not apply to the policy at hand."""
 
 
+class QuantizationError(DrlcError, ValueError):
+    """Numbers that cannot be quantized as asked: NaN, infinities, nothing, a shape that is off."""
+
+
 class ArtifactError(DrlcError):
     """An ONNX file that cannot be loaded or does not have one input and one output."""
 

@@ -4,9 +4,11 @@ One loop serves every environment and every controller. A ``Stepper`` advances t
 environments; the loop assigns seeds to its slots, runs the controller once per step on all
 slots (always the same batch shape, so that no result can depend on how many are busy),
 and hands the episodes out in the order of their seeds: a verdict that read them in the
-order of finishing would see falls first.
+order of finishing would see falls first. An episode that fails is kept until its turn comes
+as well: what a gate sees does not depend on what else was in flight.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_drlcompress.errors import ActionError, EpisodeError
+from pytest_drlcompress.errors import ActionError, DrlcError, EpisodeError
 from pytest_drlcompress.policies.environment import ActionSpec
 
 
@@ -36,14 +38,20 @@ class Stepper(Protocol):
     """``slots`` copies of one environment.
 
     ``observations`` is ``(slots, *observation_shape)``; ``reset`` and ``step`` update it in
-    place and leave rows of slots outside ``busy`` as they were.
+    place and leave rows of slots outside ``busy`` as they were. ``failures`` tells which
+    slots failed in the last ``step``; their rows mean nothing.
     """
 
     slots: int
     observations: NDArray[Any]
+    failures: dict[int, EpisodeError]
 
     def reset(self, slot: int, seed: int) -> None:
-        """Start the episode of ``seed`` in ``slot``, as ``env.reset(seed=seed)`` does."""
+        """Start the episode of ``seed`` in ``slot``, as ``env.reset(seed=seed)`` does.
+
+        Raises:
+            EpisodeError: the environment failed.
+        """
         ...
 
     def step(
@@ -65,6 +73,22 @@ class Pilot(Protocol):
         ...
 
 
+class Noise(Protocol):
+    """Disturbs what the policy sees and does, by random numbers of each episode's own seed."""
+
+    def begin(self, slot: int, seed: int) -> None:
+        """Restart the slot's random numbers."""
+        ...
+
+    def observe(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """What the policy sees of ``observations`` ``(slots, *shape)``; called once a step."""
+        ...
+
+    def disturb(self, actions: NDArray[Any]) -> NDArray[Any]:
+        """What the environments get, inside the action space; called once after ``observe``."""
+        ...
+
+
 def run_episodes(
     stepper: Stepper,
     pilot: Pilot,
@@ -72,6 +96,7 @@ def run_episodes(
     seeds: Sequence[int],
     *,
     record: bool = False,
+    noise: Noise | None = None,
     on_start: Callable[[int, int], None] = lambda slot, seed: None,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> Iterator[Episode]:
@@ -81,80 +106,169 @@ def run_episodes(
     each step of ``n`` environments. Closing the iterator drops the episodes in flight.
 
     Raises:
-        ActionError: an action outside the action space, NaN included.
-        EpisodeError: a reward or an observation that is not finite.
+        ActionError: an action outside the action space, NaN included, or of another shape.
+        EpisodeError: the environment or the policy failed, or a reward or an observation
+            is not finite. Episodes with earlier seeds are yielded first.
     """
-    slots = stepper.slots
-    index = np.full(slots, -1)
-    totals, lengths = np.zeros(slots), np.zeros(slots, int)
-    seen: list[list[NDArray[Any]]] = [[] for _ in range(slots)]
-    finished: dict[int, Episode] = {}
-    started = handed_out = 0
-
-    def start(slot: int) -> None:
-        nonlocal started
-        index[slot] = -1
-        if started < len(seeds):
-            stepper.reset(slot, seeds[started])
-            on_start(slot, seeds[started])
-            index[slot], totals[slot], lengths[slot] = started, 0.0, 0
-            seen[slot] = []
-            started += 1
-
-    for idle in range(slots):
-        start(idle)
-    while handed_out < len(seeds):
-        busy = index >= 0
-        if record:
-            for slot in np.flatnonzero(busy).tolist():
-                seen[slot].append(stepper.observations[slot].copy())
-        actions = pilot.act(stepper.observations)
-        if not action.contains(actions[busy]):
-            raise _action_error(
-                action=action,
-                actions=actions,
-                index=index,
-                seeds=seeds,
-                lengths=lengths,
-                observations=stepper.observations,
-            )
-        rewards, over = stepper.step(actions, busy)
-        totals[busy] += rewards[busy]
-        lengths[busy] += 1
-        if not np.all(np.isfinite(rewards[busy])):
-            bad = int(np.flatnonzero(busy & ~np.isfinite(rewards))[0])
-            raise EpisodeError(
-                f"the environment returned reward {rewards[bad]} at step {lengths[bad]} of the"
-                f" episode with seed {seeds[index[bad]]}"
-            )
-        on_steps(int(busy.sum()))
-        for slot in np.flatnonzero(over & busy).tolist():
-            rows = np.stack(seen[slot]) if record else None
-            position = int(index[slot])
-            finished[position] = Episode(
-                seeds[position], float(totals[slot]), int(lengths[slot]), rows
-            )
-            start(slot)
-        while handed_out in finished:
-            episode = finished.pop(handed_out)
-            handed_out += 1
-            yield episode
+    flights = _Flights(stepper, seeds, on_start, noise, record=record)
+    for slot in range(stepper.slots):
+        flights.start(slot)
+    while True:
+        yield from flights.finished()
+        if flights.done:
+            return
+        observations = stepper.observations
+        if noise is not None:
+            observations = noise.observe(observations)
+        flights.see(observations)
+        actions = _act(pilot, observations, action)
+        flights.check_actions(action, actions)
+        if noise is not None:
+            actions = noise.disturb(actions)
+        if flights.count:
+            rewards, over = stepper.step(actions, flights.busy)
+            steps = flights.count
+            flights.advance(rewards, over)
+            on_steps(steps)
 
 
-def _action_error(
-    *,
-    action: ActionSpec,
-    actions: NDArray[Any],
-    index: NDArray[Any],
-    seeds: Sequence[int],
-    lengths: NDArray[Any],
-    observations: NDArray[Any],
-) -> EpisodeError:
-    for slot in np.flatnonzero(index >= 0).tolist():
-        if not action.contains(actions[slot : slot + 1]):
-            where = f"step {lengths[slot] + 1} of the episode with seed {seeds[index[slot]]}"
-            if not np.all(np.isfinite(observations[slot])):
-                return EpisodeError(f"the environment returned NaN or infinity before {where}")
-            value = np.array2string(np.asarray(actions[slot]), precision=4, threshold=8)
-            return ActionError(f"action {value} at {where} is outside {action.describe()}")
-    raise AssertionError("called although every action is inside")
+class _Flights:
+    """Which episode each slot is in, and the results whose turn has not come."""
+
+    def __init__(
+        self,
+        stepper: Stepper,
+        seeds: Sequence[int],
+        on_start: Callable[[int, int], None],
+        noise: Noise | None,
+        *,
+        record: bool,
+    ) -> None:
+        self._stepper, self._seeds, self._on_start, self._noise = stepper, seeds, on_start, noise
+        slots = stepper.slots
+        self.busy: NDArray[np.bool_] = np.zeros(slots, np.bool_)
+        self.count = 0
+        self._position = np.zeros(slots, np.int64)
+        self._totals, self._lengths = np.zeros(slots), np.zeros(slots, np.int64)
+        self._seen: list[list[NDArray[Any]]] | None = [[] for _ in range(slots)] if record else None
+        self._results: dict[int, Episode | EpisodeError] = {}
+        self._started = self._handed_out = 0
+        self._wanted = len(seeds)  # up to and including the first that failed
+
+    @property
+    def done(self) -> bool:
+        """Whether every result has been handed out."""
+        return self._handed_out >= self._wanted
+
+    def start(self, slot: int) -> None:
+        """Give ``slot`` the next seed, if one is left."""
+        if self._started >= self._wanted:
+            return
+        position, seed = self._started, self._seeds[self._started]
+        self._started += 1
+        self._position[slot], self._totals[slot], self._lengths[slot] = position, 0.0, 0
+        try:
+            self._stepper.reset(slot, seed)
+        except EpisodeError as error:
+            self._fail(slot, error)
+            return
+        self._on_start(slot, seed)
+        if self._noise is not None:
+            self._noise.begin(slot, seed)
+        if self._seen is not None:
+            self._seen[slot] = []
+        self._set(slot, busy=True)
+
+    def finished(self) -> Iterator[Episode]:
+        """The results whose turn has come.
+
+        Raises:
+            EpisodeError: the episode whose turn has come failed.
+        """
+        while (result := self._results.pop(self._handed_out, None)) is not None:
+            self._handed_out += 1
+            if isinstance(result, EpisodeError):
+                raise result
+            yield result
+
+    def see(self, observations: NDArray[Any]) -> None:
+        """Check and record what the policy is about to see."""
+        # one sum for all rows is cheap; where it overflows, the rows are looked at in vain
+        if observations.dtype.kind == "f" and not math.isfinite(observations.sum()):
+            flat = observations.reshape(len(observations), -1)
+            for slot in np.flatnonzero(self.busy & ~np.isfinite(flat).all(1)).tolist():
+                message = f"the environment returned NaN or infinity before {self._where(slot)}"
+                self._fail(slot, EpisodeError(message))
+        if self._seen is not None:
+            for slot in np.flatnonzero(self.busy).tolist():
+                self._seen[slot].append(observations[slot].copy())
+
+    def check_actions(self, action: ActionSpec, actions: NDArray[Any]) -> None:
+        """Take out the slots whose action is outside the action space."""
+        if action.contains(actions if self.count == len(actions) else actions[self.busy]):
+            return
+        for slot in np.flatnonzero(self.busy).tolist():
+            if not action.contains(actions[slot : slot + 1]):
+                value = np.array2string(np.asarray(actions[slot]), precision=4, threshold=8)
+                message = f"action {value} at {self._where(slot)} is outside {action.describe()}"
+                self._fail(slot, ActionError(message))
+
+    def advance(self, rewards: NDArray[np.float64], over: NDArray[np.bool_]) -> None:
+        """Count the step that was made; hand out what ended and start what comes next."""
+        for slot, error in self._stepper.failures.items():
+            self._fail(slot, EpisodeError(f"{error} at {self._where(slot)}"))
+        if self.count != len(self.busy):
+            rewards = np.where(self.busy, rewards, 0.0)
+        if not math.isfinite(rewards.sum()):
+            for slot in np.flatnonzero(self.busy & ~np.isfinite(rewards)).tolist():
+                message = f"the environment returned reward {rewards[slot]} at {self._where(slot)}"
+                self._fail(slot, EpisodeError(message))
+        self._totals += rewards
+        self._lengths += self.busy
+        ended = over & self.busy
+        if ended.any():
+            for slot in np.flatnonzero(ended).tolist():
+                self._end(slot)
+                self.start(slot)
+
+    def _end(self, slot: int) -> None:
+        position = int(self._position[slot])
+        rows = None if self._seen is None else np.stack(self._seen[slot])
+        self._results[position] = Episode(
+            self._seeds[position], float(self._totals[slot]), int(self._lengths[slot]), rows
+        )
+        self._set(slot, busy=False)
+
+    def _fail(self, slot: int, error: EpisodeError) -> None:
+        position = int(self._position[slot])
+        self._results[position] = error
+        self._wanted = min(self._wanted, position + 1)
+        self._set(slot, busy=False)
+        for later in np.flatnonzero(self.busy & (self._position > position)).tolist():
+            self._set(later, busy=False)
+
+    def _set(self, slot: int, *, busy: bool) -> None:
+        self.busy[slot] = busy
+        self.count = int(self.busy.sum())
+
+    def _where(self, slot: int) -> str:
+        seed = self._seeds[int(self._position[slot])]
+        return f"step {self._lengths[slot] + 1} of the episode with seed {seed}"
+
+
+def _act(pilot: Pilot, observations: NDArray[Any], action: ActionSpec) -> NDArray[Any]:
+    try:
+        actions = pilot.act(observations)
+    except DrlcError:
+        raise
+    except Exception as error:  # a runtime raises its own classes
+        text = " ".join(str(error).split())
+        raise EpisodeError(
+            f"the policy failed on observations of shape {observations.shape[1:]}: {text}"
+        ) from error
+    if actions.shape != (len(observations), *action.shape):
+        raise ActionError(
+            f"the policy's action has shape {actions.shape[1:]}, the action space is"
+            f" {action.describe()}"
+        )
+    return actions

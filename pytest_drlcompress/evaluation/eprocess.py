@@ -26,7 +26,8 @@ as it was: a badly broken candidate can still FAIL, an improved one PASS.
 A side that ended must never be revived, by skipping the return, clipping it or starting
 afresh: a candidate that falls once in twenty episodes would then be judged by the other
 nineteen, and the bettor would keep what it won while being spared its one great loss. Here
-both processes are recomputed from all episodes, which leaves nothing to revive.
+both processes are recomputed from all episodes, which leaves nothing to revive. What no
+such test can exclude is a loss beyond the range too rare to have been seen yet.
 """
 
 import math
@@ -41,7 +42,7 @@ BETS = (0.15, 0.4, 0.7, 0.97)
 """Shares of the wealth bet on an episode, relative to the largest that cannot go bankrupt."""
 
 PRECISION = 5e-4
-"""How far an end of the interval may lie outside the exact one."""
+"""How far an end of the interval may lie outside the exact one (relative to ends beyond 1)."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,13 @@ def retention_interval(
 def more_episodes(log_e: float, episodes: int, alpha: float) -> int | None:
     """How many more episodes should decide if the evidence keeps growing as it did.
 
-    ``episodes * log(1 / alpha) / log E`` in all; ``None`` where it is not growing (``E <= 1``).
+    ``episodes * log(1 / alpha) / log E`` in all; ``None`` where it does not grow, or so
+    slowly that not even a hundred times as many would do.
     """
-    if log_e <= 0:
+    needed = math.log(1 / alpha)
+    if log_e < needed / 100:
         return None
-    return max(0, math.ceil(episodes * math.log(1 / alpha) / log_e) - episodes)
+    return max(0, math.ceil(episodes * needed / log_e) - episodes)
 
 
 def _log_wealth(gain: NDArray[Any], ends: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -154,7 +157,8 @@ def _edge(
         outside = middle
     else:
         inside = middle
-    while abs(inside - outside) > PRECISION:
+    # relative to ends beyond 1, where floats may be coarser than PRECISION
+    while abs(inside - outside) > PRECISION * max(1.0, min(abs(inside), abs(outside))):
         grid = np.linspace(outside, inside, 32)
         kept = ~excluded(grid)
         # the ends of the bracket are settled: the outer one excluded or open, the inner one kept

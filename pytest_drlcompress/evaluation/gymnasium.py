@@ -1,5 +1,6 @@
 """A ``Stepper`` for any Gymnasium environment."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -11,13 +12,24 @@ from pytest_drlcompress.policies.environment import EnvSpec
 
 
 class GymnasiumStepper:
-    """``slots`` Gymnasium environments in this process; implements ``Stepper``."""
+    """``slots`` Gymnasium environments in this process; implements ``Stepper``.
 
-    def __init__(self, spec: EnvSpec, slots: int) -> None:
+    ``prepare`` is called with each environment once it is made.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        slots: int,
+        prepare: Callable[[gym.Env[Any, Any]], None] = lambda env: None,
+    ) -> None:
         self.slots = slots
         self._envs: list[gym.Env[Any, Any]] = [spec.make() for _ in range(slots)]
+        for env in self._envs:
+            prepare(env)
         shape, dtype, action = spec.spaces
         self.observations: NDArray[Any] = np.zeros((slots, *shape), dtype)
+        self.failures: dict[int, EpisodeError] = {}
         self._discrete = action.discrete
 
     def reset(self, slot: int, seed: int) -> None:
@@ -33,14 +45,15 @@ class GymnasiumStepper:
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Advance the busy slots."""
         rewards, over = np.zeros(self.slots), np.zeros(self.slots, np.bool_)
-        for slot in np.flatnonzero(busy):
+        self.failures = {}
+        for slot in np.flatnonzero(busy).tolist():
             action = int(actions[slot]) if self._discrete else actions[slot]
             try:
                 observation, reward, terminated, truncated, _ = self._envs[slot].step(action)
+                self.observations[slot] = observation
+                rewards[slot], over[slot] = float(reward), terminated or truncated
             except Exception as error:  # user environments raise anything
-                raise EpisodeError(f"the environment failed in step(): {error!r}") from error
-            self.observations[slot] = observation
-            rewards[slot], over[slot] = float(reward), terminated or truncated
+                self.failures[slot] = EpisodeError(f"the environment failed ({error!r})")
         return rewards, over
 
     def close(self) -> None:

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from pytest_drlcompress.evaluation.episodes import Episode, Pilot, Stepper, run_episodes
 from pytest_drlcompress.evaluation.gymnasium import GymnasiumStepper
+from pytest_drlcompress.evaluation.mujoco_engine import NotProvenError, mujoco_setup
+from pytest_drlcompress.evaluation.mujoco_stepper import MujocoStepper
+from pytest_drlcompress.evaluation.perturb import Perturbation
 from pytest_drlcompress.policies.environment import ActionSpec, EnvSpec
 
 SLOTS = 16
@@ -17,7 +20,10 @@ SLOTS = 16
 
 def make_stepper(spec: EnvSpec, slots: int = SLOTS) -> Stepper:
     """The fastest stepper that is proven equal to Gymnasium for ``spec``."""
-    return GymnasiumStepper(spec, slots)
+    try:
+        return MujocoStepper(mujoco_setup(spec, Perturbation()), slots)
+    except NotProvenError:
+        return GymnasiumStepper(spec, slots)
 
 
 def rollout(

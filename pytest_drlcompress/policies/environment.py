@@ -113,6 +113,12 @@ class EnvSpec:
         if self.time_feature:
             from sb3_contrib.common.wrappers import TimeFeatureWrapper
 
+            limit = env.spec.max_episode_steps if env.spec else None
+            if limit not in (None, self.time_feature):  # the wrapper prefers it without a word
+                raise EnvironmentSpecError(
+                    f"environment {str(self)!r}: episodes end after {limit} steps, which is what"
+                    f" the time feature counts against: write time_feature={limit}"
+                )
             env = TimeFeatureWrapper(env, max_steps=self.time_feature)
         return env
 

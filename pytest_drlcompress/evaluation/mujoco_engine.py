@@ -1,0 +1,162 @@
+"""Whether an environment may be stepped by ``MujocoStepper``: only where that is proven equal.
+
+Proven are the classes below in the versions below, by the parity tests. What those cannot
+know (a user's model file, an argument nobody tried) is compared with Gymnasium for some steps
+before it is used. Whatever is not equal is stepped by Gymnasium itself, and the reason told.
+"""
+
+import contextlib
+import importlib.metadata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
+
+from pytest_drlcompress.evaluation.perturb import Perturbation
+from pytest_drlcompress.policies.environment import EnvSpec
+
+if TYPE_CHECKING:
+    from pytest_drlcompress.evaluation.mujoco_stepper import MujocoSetup
+    from pytest_drlcompress.evaluation.mujoco_task import Task
+
+PROVEN_VERSIONS = (("1.4.0", "4.0.0"),)
+"""Gymnasium and MuJoCo, each pair with every parity test passed."""
+
+_FOLDER = "gymnasium.envs.mujoco."
+_CHECKED_SEEDS, _CHECKED_STEPS = (0, 1), 25
+_TRANSPARENT = (OrderEnforcing, PassiveEnvChecker, TimeLimit)
+
+
+@dataclass(frozen=True)
+class NotProvenError(Exception):
+    """Why an environment is left to Gymnasium."""
+
+    reason: str
+
+
+def mujoco_setup(spec: EnvSpec, perturbation: Perturbation) -> "MujocoSetup":
+    """Everything ``MujocoStepper`` needs for ``spec``, compared with Gymnasium.
+
+    Raises:
+        NotProvenError: Gymnasium has to step this environment itself.
+        EnvironmentSpecError: it cannot be made.
+    """
+    with quiet_mujoco():
+        env = replace(spec, pad_observation=0, time_feature=0).make()
+    with contextlib.closing(env):
+        make_task = _task_maker(env)
+        _check_versions()
+        perturbation.change_environment(env)
+        setup = _setup(spec, env, make_task)
+        difference = first_difference(replace(setup, padding=0, time_steps=0), env)
+    if difference:
+        raise NotProvenError(f"the fast path differs from Gymnasium: {difference}")
+    return setup
+
+
+def first_difference(setup: "MujocoSetup", env: gym.Env[Any, Any]) -> str:
+    """Where ``setup`` and ``env`` first differ under random actions; empty if nowhere."""
+    from pytest_drlcompress.evaluation.mujoco_stepper import MujocoStepper
+
+    stepper, busy = MujocoStepper(setup, 1), np.ones(1, np.bool_)
+    assert isinstance(env.action_space, gym.spaces.Box)
+    low, high = env.action_space.low, env.action_space.high
+    for seed in _CHECKED_SEEDS:
+        generator = np.random.default_rng(seed)
+        stepper.reset(0, seed)
+        expected, _ = env.reset(seed=seed)
+        if not np.array_equal(stepper.observations[0], expected):
+            return f"the observation after reset(seed={seed})"
+        for step in range(_CHECKED_STEPS):
+            action = generator.uniform(low, high).astype(np.float32)
+            expected, reward, terminated, truncated, _ = env.step(action)
+            rewards, over = stepper.step(action[None], busy)
+            where = f"at step {step + 1} of the episode with seed {seed}"
+            if not np.array_equal(stepper.observations[0], expected):
+                return f"the observation {where}"
+            if rewards[0] != reward:
+                return f"the reward {where}"
+            if over[0] != (terminated or truncated):
+                return f"the end of the episode {where}"
+            if over[0]:
+                break
+    return ""
+
+
+@contextlib.contextmanager
+def quiet_mujoco() -> Iterator[None]:
+    """Keep MuJoCo's warnings about its own model files off stderr and out of MUJOCO_LOG.TXT.
+
+    A handler that was set before stays in place.
+    """
+    import mujoco  # type: ignore[import-untyped]
+
+    get: Callable[[], Any] | None = getattr(mujoco, "get_mju_user_warning", None)
+    if get is None or get() is not None:
+        yield
+        return
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(None)
+
+
+def _task_maker(env: gym.Env[Any, Any]) -> Callable[[Any], "Task"]:
+    from pytest_drlcompress.evaluation import mujoco_ant, mujoco_humanoid, mujoco_planar
+
+    makers: MappingProxyType[str, Callable[[Any], Task]] = MappingProxyType(
+        {
+            "ant:AntEnv": mujoco_ant.ant,
+            "half_cheetah:HalfCheetahEnv": mujoco_planar.half_cheetah,
+            "hopper:HopperEnv": mujoco_planar.hopper,
+            "humanoid:HumanoidEnv": mujoco_humanoid.humanoid,
+            "humanoidstandup:HumanoidStandupEnv": mujoco_humanoid.humanoid_standup,
+            "swimmer:SwimmerEnv": mujoco_planar.swimmer,
+            "walker2d:Walker2dEnv": mujoco_planar.walker2d,
+        }
+    )
+    module, name = type(env.unwrapped).__module__, type(env.unwrapped).__qualname__
+    family, _, version = module.removeprefix(_FOLDER).rpartition("_v")
+    maker = makers.get(f"{family}:{name}")
+    if not module.startswith(_FOLDER) or version not in {"4", "5"} or maker is None:
+        raise NotProvenError(f"{name} has no fast path")
+    layer = env
+    while isinstance(layer, gym.Wrapper):
+        if type(layer) not in _TRANSPARENT:
+            raise NotProvenError(f"the wrapper {type(layer).__name__} has no fast path")
+        layer = layer.env
+    return maker
+
+
+def _check_versions() -> None:
+    pair = (importlib.metadata.version("gymnasium"), importlib.metadata.version("mujoco"))
+    if pair not in PROVEN_VERSIONS:
+        known = ", ".join(f"{gymnasium} with {mujoco}" for gymnasium, mujoco in PROVEN_VERSIONS)
+        raise NotProvenError(
+            f"the fast path is proven for Gymnasium with MuJoCo {known}, not {' with '.join(pair)}"
+        )
+
+
+def _setup(
+    spec: EnvSpec, env: gym.Env[Any, Any], make_task: Callable[[Any], "Task"]
+) -> "MujocoSetup":
+    from pytest_drlcompress.evaluation.mujoco_stepper import MujocoSetup
+
+    inner: Any = env.unwrapped
+    limit = (env.spec.max_episode_steps if env.spec else None) or 0
+    return MujocoSetup(
+        model=inner.model,
+        task=make_task(inner),
+        frame_skip=inner.frame_skip,
+        qpos=inner.init_qpos,
+        qvel=inner.init_qvel,
+        max_steps=limit,
+        padding=spec.pad_observation,
+        # sb3-contrib's wrapper takes the time limit, where there is one
+        time_steps=(limit or spec.time_feature) if spec.time_feature else 0,
+    )

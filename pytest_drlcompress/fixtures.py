@@ -1,0 +1,159 @@
+"""The fixtures: a policy, a variant of it, its artifact, and the gates that judge it."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from pytest_drlcompress.budgets import Budgets, read_budgets
+from pytest_drlcompress.compression.recipe import variant_id
+from pytest_drlcompress.errors import DrlcError
+from pytest_drlcompress.gates import Gate
+from pytest_drlcompress.session import RUN, Run
+from pytest_drlcompress.verdict import Verdict
+
+if TYPE_CHECKING:
+    # these import torch and ONNX Runtime, which an unrelated run must not pay for
+    from pytest_drlcompress.artifact import Artifact
+    from pytest_drlcompress.policies.policy import Policy
+    from pytest_drlcompress.records import Expectation
+    from pytest_drlcompress.workbench import Workbench
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A recipe (or ONNX file) applied to a policy: ``policy`` and ``recipe`` as asked for."""
+
+    policy: str
+    recipe: str
+
+
+@pytest.fixture(scope="session")
+def _drlc_policy_text(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def policy(request: pytest.FixtureRequest, _drlc_policy_text: str) -> "Policy":
+    """The trained policy under test; parametrized over ``--drlc-policy`` or every baseline."""
+    return _or_fail(lambda: _run(request).bench.load(_drlc_policy_text).policy)
+
+
+@pytest.fixture(scope="session")
+def variant(request: pytest.FixtureRequest, _drlc_policy_text: str) -> Variant:
+    """The variant under test; parametrize it with recipes (``indirect=True``) for your own set."""
+    return Variant(_drlc_policy_text, str(request.param))
+
+
+@pytest.fixture(scope="session")
+def artifact(request: pytest.FixtureRequest, variant: Variant) -> "Artifact":
+    """The ONNX file that would be deployed: the variant, compressed."""
+    return _or_fail(lambda: _run(request).bench.artifact(variant.policy, variant.recipe))
+
+
+@pytest.fixture
+def retention(request: pytest.FixtureRequest, variant: Variant) -> Gate:
+    """Gate on the share of the baseline's return that the variant keeps."""
+    from pytest_drlcompress import judgements
+
+    return _gate(request, variant, "retention", judgements.judge_retention)
+
+
+@pytest.fixture
+def action_error(request: pytest.FixtureRequest, variant: Variant) -> Gate:
+    """Gate on how far the variant's actions are from the fp32 artifact's."""
+    from pytest_drlcompress import judgements
+
+    return _gate(request, variant, "action error", judgements.judge_action_error)
+
+
+@pytest.fixture
+def latency(request: pytest.FixtureRequest, variant: Variant) -> Gate:
+    """Gate on the time of one action against the baseline's artifact.
+
+    A test that also takes pytest-benchmark's ``benchmark`` records the artifact's own
+    microseconds there.
+    """
+    from pytest_drlcompress import judgements
+    from pytest_drlcompress.benchmarking import record_latency
+
+    gate = _gate(request, variant, "latency", judgements.judge_latency)
+    if "benchmark" in request.fixturenames:
+        bench = _run(request).bench
+        return record_latency(gate, bench, variant.policy, variant.recipe, request)
+    return gate
+
+
+def _gate(
+    request: pytest.FixtureRequest,
+    variant: Variant,
+    name: str,
+    judge: "Callable[[Workbench, str, str, Budgets], Verdict]",
+) -> Gate:
+    run = _run(request)
+    try:
+        budgets = read_budgets(request.node)
+    except ValueError as error:
+        pytest.fail(str(error), pytrace=False)
+
+    def measure() -> Verdict:
+        with _live(request.config):
+            return judge(run.bench, variant.policy, variant.recipe, budgets)
+
+    return Gate(
+        item=request.node,
+        judge=measure,
+        inconclusive=run.settings.inconclusive,
+        expected=_or_fail(lambda: _expected(run, variant, name, budgets)),
+        recording=bool(run.settings.record),
+    )
+
+
+def _expected(run: Run, variant: Variant, name: str, budgets: Budgets) -> "Expectation | None":
+    """The record decides for a baseline judged as it was recorded; otherwise the verdict does.
+
+    Asking for variants, or for other limits than the recorded ones, is a question of its own.
+    """
+    from pytest_drlcompress.records import expectation
+
+    settings, loaded = run.settings, run.bench.load(variant.policy)
+    if loaded.record is None or settings.variants:
+        return None
+    expected = expectation(
+        loaded.record.verdicts, loaded.policy.id, variant_id(variant.recipe), name
+    )
+    if expected is None or expected.recorded is None:
+        return expected
+    limits = {
+        "retention": budgets.retention(settings),
+        "action error": budgets.action_error(settings),
+    }
+    return expected if expected.recorded.get("limit") == limits[name] else None
+
+
+def _or_fail(make: Callable[[], _Value]) -> _Value:
+    try:
+        return make()
+    except DrlcError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+def _run(request: pytest.FixtureRequest) -> Run:
+    return request.config.stash[RUN]
+
+
+@contextlib.contextmanager
+def _live(config: pytest.Config) -> Iterator[None]:
+    """Let progress reach the terminal, whose output pytest captures during a test."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    if capture is None or reporter is None or not reporter.isatty:
+        yield
+        return
+    with capture.global_and_fixture_disabled():
+        reporter.ensure_newline()
+        yield

@@ -1,0 +1,220 @@
+"""Command line options and their ini twins, validated into one frozen ``Settings``.
+
+Precedence: command line, then marker, then ini file, then default.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one run was asked for. ``from_cli`` names the fields given on the command line."""
+
+    policies: tuple[str, ...]
+    env: str | None
+    variants: tuple[str, ...]
+    min_retention: float
+    alpha: float
+    max_episodes: int
+    seed: int
+    max_action_error: float
+    inconclusive: str
+    trust: bool
+    vecnormalize: str | None
+    baselines: Path
+    record: str
+    cache: bool
+    from_cli: frozenset[str]
+
+    def header(self) -> str:
+        """The effective values in one line."""
+        asked = f", policies {' '.join(self.policies)}" if self.policies else ""
+        variants = f", variants {' '.join(self.variants)}" if self.variants else ""
+        return (
+            f"drlcompress: retention >= {self.min_retention:g}, alpha {self.alpha:g}, at most"
+            f" {self.max_episodes} episodes, seed {self.seed}, inconclusive: {self.inconclusive},"
+            f" action error <= {self.max_action_error:g}{asked}{variants}"
+        )
+
+
+@dataclass(frozen=True)
+class _Option:
+    field: str
+    help: str
+    read: Callable[[str], Any]
+    default: Any
+    multiple: bool = False
+    flag: bool = False
+    metavar: str | None = None
+    choices: tuple[str, ...] | None = None
+
+    @property
+    def ini(self) -> str:
+        return f"drlc_{self.field}"
+
+    @property
+    def switch(self) -> str:
+        singular = {"policies": "policy", "variants": "variant"}.get(self.field, self.field)
+        return "--drlc-" + singular.replace("_", "-")
+
+
+def _number(low: float, high: float, *, closed: bool = False) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (low < value < high or (closed and value == high)):
+            upper = "at most" if closed else "less than"
+            raise ValueError(f"must be a number greater than {low:g} and {upper} {high:g}")
+        return value
+
+    return read
+
+
+def _whole(low: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise ValueError(f"must be a whole number >= {low}")
+        return value
+
+    return read
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text
+
+    return read
+
+
+_OPTIONS = (
+    _Option(
+        "policies",
+        "policy to judge: a baseline's id, an SB3 .zip, an .onnx file, module:attribute of a"
+        " torch module, or a glob; repeatable (default: every baseline)",
+        str, (), multiple=True, metavar="POLICY",
+    ),
+    _Option(
+        "env",
+        "environment of the policies that are not baselines, for example Hopper-v5 or"
+        " Ant-v4:pad_observation=84",
+        str, None, metavar="ENV",
+    ),
+    _Option(
+        "variants",
+        "compression to judge: a recipe such as ptdq or ptsq:equalize=true, or the .onnx file of"
+        " any toolchain; repeatable",
+        str, (), multiple=True, metavar="RECIPE|FILE",
+    ),
+    _Option(
+        "min_retention", "share of the baseline's return to keep (default 0.90)",
+        _number(0, 10, closed=True), 0.90, metavar="SHARE",
+    ),
+    _Option(
+        "alpha", "bound on each error of the retention gate (default 0.05)",
+        _number(0, 0.5), 0.05, metavar="P",
+    ),
+    _Option(
+        "max_episodes", "episodes after which a gate is INCONCLUSIVE (default 200)",
+        _whole(1), 200, metavar="N",
+    ),
+    _Option("seed", "seed of every random choice (default 0)", _whole(0), 0, metavar="N"),
+    _Option(
+        "max_action_error",
+        "largest mean action error, as a share of the action range (discrete: share of greedy"
+        " actions changed) (default 0.05)",
+        _number(0, 1, closed=True), 0.05, metavar="SHARE",
+    ),
+    _Option(
+        "inconclusive", "what an INCONCLUSIVE gate does: fail (default), xfail or skip",
+        _one_of(("fail", "xfail", "skip")), "fail", metavar="OUTCOME",
+    ),
+    _Option(
+        "trust", "allow reading the pickle of VecNormalize statistics beside an SB3 zip",
+        str, False, flag=True,
+    ),
+    _Option(
+        "vecnormalize",
+        "VecNormalize statistics of an SB3 zip: a path, or none (default: looked for beside it)",
+        str, None, metavar="PATH|none",
+    ),
+    _Option(
+        "baselines", "folder of the baselines (default: baselines under the root directory)",
+        Path, Path("baselines"), metavar="DIR",
+    ),
+    _Option(
+        "record", "record the verdicts of this run's baselines: new (only missing ones) or all",
+        _one_of(("new", "all")), "", metavar="new|all",
+    ),
+    _Option("no_cache", "measure every episode again", str, False, flag=True),
+)  # fmt: skip
+
+
+def add_options(parser: "pytest.Parser") -> None:
+    """Register every option and its ini twin."""
+    group = parser.getgroup("drlcompress", "compressed deep-RL policies")
+    for option in _OPTIONS:
+        if option.flag:
+            group.addoption(
+                option.switch, dest=option.ini, action="store_true", default=None, help=option.help
+            )
+            parser.addini(option.ini, option.help, type="bool", default=False)
+        else:
+            group.addoption(
+                option.switch,
+                dest=option.ini,
+                action="append" if option.multiple else "store",
+                default=None,
+                metavar=option.metavar,
+                help=option.help,
+            )
+            kind: Any = "args" if option.multiple else "string"
+            parser.addini(option.ini, option.help, type=kind, default=[] if option.multiple else "")
+
+
+def read_settings(config: "pytest.Config") -> Settings:
+    """The settings of this run.
+
+    Raises:
+        pytest.UsageError: an impossible value, naming the option (or ini key) and the value.
+    """
+    values: dict[str, Any] = {}
+    from_cli = set()
+    for option in _OPTIONS:
+        given = config.getoption(option.ini)
+        if given is not None:
+            from_cli.add(option.field)
+            values[option.field] = _read(option, option.switch, given)
+        else:
+            stored = config.getini(option.ini)
+            values[option.field] = _read(option, option.ini, stored) if stored else option.default
+    cache = not values.pop("no_cache")
+    values["baselines"] = config.rootpath / values["baselines"]
+    return Settings(**values, cache=cache, from_cli=frozenset(from_cli))
+
+
+def _read(option: _Option, source: str, given: Any) -> Any:
+    import pytest
+
+    if option.flag:
+        return bool(given)
+    texts = list(given) if option.multiple else [given]
+    try:
+        read = [option.read(text) for text in texts]
+    except ValueError as error:
+        raise pytest.UsageError(f"{source}={texts[0]}: {error}") from None
+    return tuple(read) if option.multiple else read[0]

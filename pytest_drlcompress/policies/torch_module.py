@@ -1,0 +1,77 @@
+"""A torch module named by ``module:attribute`` as a policy."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pytest_drlcompress.errors import PolicyError
+from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.policies.policy import Policy, check_network
+
+
+def load_torch(text: str, env: EnvSpec, policy_id: str = "") -> Policy:
+    """The policy that ``"module:attribute"`` names, acting in ``env``.
+
+    The attribute is a ``torch.nn.Module``, or is called without arguments to get one. The
+    module is imported, with the current directory on ``sys.path``: it is the user's code.
+    An empty ``policy_id`` becomes the attribute's name.
+
+    Raises:
+        PolicyError: the import or the call fails, what comes of it is not a module, or it
+            does not fit ``env``.
+        EnvironmentSpecError: the environment cannot be made.
+    """
+    module_name, _, attribute = text.partition(":")
+    with _current_directory_importable():
+        found = _resolve(text, module_name, attribute)
+        if not isinstance(found, nn.Module):
+            found = _call(text, found)
+    identity = policy_id or attribute.rpartition(".")[2].lower().replace("_", "-")
+    network = found.cpu().eval()
+    check_network(identity, env, network)
+    return Policy(id=identity, env=env, source=network, origin=text)
+
+
+def _resolve(text: str, module_name: str, attribute: str) -> Any:
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise PolicyError(
+            f"policy {text!r}: {error}; it must be importable from the current directory or be"
+            " installed"
+        ) from error
+    except Exception as error:  # user code
+        raise PolicyError(f"policy {text!r}: importing {module_name!r} fails: {error!r}") from error
+    try:
+        return reduce(getattr, attribute.split("."), module)
+    except AttributeError as error:
+        raise PolicyError(f"policy {text!r}: {error}") from None
+
+
+def _call(text: str, factory: Any) -> nn.Module:
+    wanted = "a torch.nn.Module, or something that returns one when called without arguments"
+    if not callable(factory):
+        raise PolicyError(f"policy {text!r} is a {type(factory).__name__}, not {wanted}")
+    try:
+        made = factory()
+    except Exception as error:  # user code
+        raise PolicyError(f"policy {text!r}: calling it fails: {error!r}") from error
+    if not isinstance(made, nn.Module):
+        raise PolicyError(f"policy {text!r} returned a {type(made).__name__}, not {wanted}")
+    return made
+
+
+@contextmanager
+def _current_directory_importable() -> Iterator[None]:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

@@ -1,0 +1,41 @@
+"""One verdict as the lines a person reads."""
+
+from pytest_drlcompress.verdict import State, Verdict
+
+_HIGHER_IS_BETTER = ("retention",)
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """``retention sac-hopper / ptdq: PASS  0.985 [0.941, 1.021] >= 0.90  (46 episodes, ...)``."""
+    figures = []
+    if verdict.estimate is not None:
+        figures.append(f"{verdict.estimate:.3f}")
+    if verdict.interval is not None:
+        figures.append("[{:.3f}, {:.3f}]".format(*verdict.interval))
+    if verdict.limit is not None and verdict.estimate is not None:
+        figures.append(f"{_relation(verdict)} {verdict.limit:.2f}")
+    notes = []
+    if verdict.sample_size:
+        notes.append(f"{verdict.sample_size} {verdict.unit}")
+    if verdict.e_value is not None:
+        notes.append(f"e = {verdict.e_value:.3g}")
+    if verdict.alpha is not None and verdict.e_value is not None:
+        notes.append(f"alpha = {verdict.alpha:g}")
+    text = f"{verdict.gate} {verdict.policy} / {verdict.variant}: {verdict.state.value}"
+    if figures:
+        text += "  " + " ".join(figures)
+    if notes:
+        text += f"  ({', '.join(notes)})"
+    return text
+
+
+def verdict_text(verdict: Verdict, nodeid: str) -> str:
+    """The line, the reason, and the command that runs this gate alone."""
+    return f'{verdict_line(verdict)}\n    {verdict.reason}\n    pytest "{nodeid}"'
+
+
+def _relation(verdict: Verdict) -> str:
+    better = ">=" if verdict.gate in _HIGHER_IS_BETTER else "<="
+    worse = "<" if better == ">=" else ">"
+    relations = {State.PASS: better, State.FAIL: worse}
+    return relations.get(verdict.state, "against")

@@ -1,0 +1,228 @@
+"""Everything a run makes and needs again: loaded policies, artifacts, references, episodes.
+
+One ``Workbench`` lives in a process for a whole run; all its methods remember their results.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_drlcompress.artifact import Artifact
+from pytest_drlcompress.baselines import (
+    POOL_EPISODES,
+    BaselineRecord,
+    current_versions,
+    read_baseline_record,
+)
+from pytest_drlcompress.compression.compress import compress, export_policy
+from pytest_drlcompress.compression.recipe import parse_recipe
+from pytest_drlcompress.compression.registry import Registry
+from pytest_drlcompress.errors import ArtifactError
+from pytest_drlcompress.evaluation.cache import (
+    EpisodeCache,
+    default_cache_path,
+    episode_key,
+    through_cache,
+)
+from pytest_drlcompress.evaluation.episodes import Episode
+from pytest_drlcompress.evaluation.references import measure_references
+from pytest_drlcompress.evaluation.retention import Reference
+from pytest_drlcompress.evaluation.rollout import rollout
+from pytest_drlcompress.options import Settings
+from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
+from pytest_drlcompress.policies.policy import Policy
+from pytest_drlcompress.policies.store import RECORD
+from pytest_drlcompress.progress import step_counter
+from pytest_drlcompress.runtime.onnx import OnnxController
+
+DEFAULT_VARIANTS = ("fp32", "ptdq", "ptsq", "ptsq:equalize=true")
+"""What is judged where nothing else is asked for."""
+
+CALIBRATION_SEEDS = 2**19 + 2**17
+"""First seed of the episodes that calibration sees; below ``RECORDED_SEEDS``."""
+
+PROBE_SEEDS = 2**19 + 2**18 + 2**17
+"""First seed of the episodes on which actions are compared: never those calibrated on."""
+
+_PROBE_OBSERVATIONS = 2000
+_EPISODES_PER_SAMPLE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedPolicy:
+    """A policy, its fp32 artifact, and the recorded reference if it is a baseline."""
+
+    policy: Policy
+    exported: Artifact
+    record: BaselineRecord | None
+    folder: Path | None
+
+
+class Workbench:
+    """See the module's docstring. ``registry`` holds the compression steps of this run."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self.settings = settings
+        self.registry = registry
+        self._cache = EpisodeCache(default_cache_path()) if settings.cache else None
+        # per instance: a module-level cache would outlive the run
+        self.load: Callable[[str], LoadedPolicy] = cache(self._load)
+        self.artifact: Callable[[str, str], Artifact] = cache(self._artifact)
+        self.controller: Callable[[str, str], OnnxController] = cache(self._controller)
+        self.reference: Callable[[str], Reference] = cache(self._reference)
+        self.observations: Callable[[str, int, int], NDArray[Any]] = cache(self._observations)
+
+    def policy_texts(self) -> list[str]:
+        """The policies of this run: those asked for, else every baseline.
+
+        Raises:
+            PolicyError: a glob that matches nothing.
+        """
+        if self.settings.policies:
+            return [text for asked in self.settings.policies for text in expand(asked)]
+        return baseline_ids(self.settings.baselines)
+
+    def variant_texts(self, policy: str) -> list[str]:
+        """The variants of ``policy``: those asked for, else the default and the recorded ones."""
+        if self.settings.variants:
+            return list(self.settings.variants)
+        record = self.load(policy).record
+        recorded = (
+            [] if record is None else [v for v in record.verdicts if v not in DEFAULT_VARIANTS]
+        )
+        return [*DEFAULT_VARIANTS, *recorded]
+
+    def episodes(self, artifact: Artifact, env: EnvSpec, seeds: Sequence[int]) -> Iterator[Episode]:
+        """Episodes of ``artifact`` in the order of ``seeds``, remembered across runs."""
+        key = episode_key(artifact.sha256, str(env), current_versions())
+
+        def run(missing: Sequence[int]) -> Iterator[Episode]:
+            with step_counter(f"{artifact.policy} {artifact.recipe}") as on_steps:
+                yield from rollout(env, OnnxController(artifact.model), missing, on_steps=on_steps)
+
+        yield from through_cache(self._cache, key, seeds, run)
+
+    def _load(self, text: str) -> LoadedPolicy:
+        settings = self.settings
+        policy = load_policy_source(
+            text,
+            env=None if settings.env is None else EnvSpec.parse(settings.env),
+            trust=settings.trust,
+            vecnormalize=settings.vecnormalize,
+            baselines=settings.baselines,
+        )
+        folder = Path(policy.origin)
+        recorded = (folder / RECORD).is_file()
+        return LoadedPolicy(
+            policy,
+            export_policy(policy),
+            read_baseline_record(folder) if recorded else None,
+            folder if recorded else None,
+        )
+
+    def _artifact(self, policy: str, variant: str) -> Artifact:
+        loaded = self.load(policy)
+        if variant.endswith(".onnx"):
+            path = Path(variant)
+            try:
+                return Artifact(path.read_bytes(), loaded.policy.id, path.stem)
+            except OSError as error:
+                raise ArtifactError(f"variant {variant!r} cannot be read: {error}") from None
+        return compress(
+            loaded.policy,
+            parse_recipe(variant),
+            self.registry,
+            _OwnRollouts(self, policy, loaded.policy.env),
+            loaded.exported,
+        )
+
+    def _controller(self, policy: str, variant: str) -> OnnxController:
+        """``variant`` is a recipe, an ONNX path, or ``""`` for the policy itself."""
+        loaded = self.load(policy)
+        artifact = self.artifact(policy, variant) if variant else loaded.exported
+        controller = OnnxController(artifact.model)
+        env = loaded.policy.env
+        if controller.observation_shape != env.observation_shape:
+            raise ArtifactError(
+                f"{artifact.recipe or 'the artifact'} takes observations of shape"
+                f" {controller.observation_shape}; {str(env)!r} gives {env.observation_shape}"
+            )
+        if controller.action_shape != env.action.shape:
+            raise ArtifactError(
+                f"{artifact.recipe or 'the artifact'} gives actions of shape"
+                f" {controller.action_shape}; {str(env)!r} takes {env.action.shape}"
+            )
+        return controller
+
+    def _reference(self, policy: str) -> Reference:
+        """The recorded reference, or one measured now.
+
+        A record made with other versions of the environment is not comparable: returns are
+        then measured again, with the versions at hand, rather than held against it.
+        """
+        loaded = self.load(policy)
+        needed = self.settings.max_episodes
+        record = loaded.record
+        recorded = record.reference if record and _same_environment(record.versions) else None
+        if recorded is not None and len(recorded.returns) >= needed:
+            return recorded
+        env, count = loaded.policy.env, max(needed, POOL_EPISODES)
+        pool = list(self.episodes(loaded.exported, env, range(count)))
+        random, zero = (recorded.random, recorded.zero) if recorded else measure_references(env)
+        return Reference(
+            returns=tuple(episode.total for episode in pool),
+            seeds=tuple(episode.seed for episode in pool),
+            random=random,
+            zero=zero,
+        )
+
+    def _observations(self, policy: str, first_seed: int, count: int) -> NDArray[Any]:
+        """``count`` float32 (or uint8) observations, evenly spread over whole episodes."""
+        loaded = self.load(policy)
+        env, controller = loaded.policy.env, self.controller(policy, "")
+        rows: list[NDArray[Any]] = []
+        episodes = 0
+        while sum(map(len, rows)) < count:
+            seeds = range(first_seed + episodes, first_seed + episodes + _EPISODES_PER_SAMPLE)
+            for episode in rollout(env, controller, seeds, record=True):
+                assert episode.observations is not None
+                rows.append(episode.observations)
+            episodes += _EPISODES_PER_SAMPLE
+        seen = np.concatenate(rows)
+        chosen = np.linspace(0, len(seen) - 1, count).round().astype(int)
+        return np.ascontiguousarray(seen[chosen], controller.observation_dtype)
+
+    def probe_observations(self, policy: str) -> NDArray[Any]:
+        """Observations for comparing actions, from episodes that calibration never sees."""
+        return self.observations(policy, PROBE_SEEDS, _PROBE_OBSERVATIONS)
+
+
+@dataclass(frozen=True)
+class _OwnRollouts:
+    """The fp32 policy's own rollouts as ``compression.registry.Observations``."""
+
+    bench: Workbench
+    policy: str
+    env: EnvSpec
+
+    def sample(self, count: int) -> NDArray[Any]:
+        return self.bench.observations(self.policy, CALIBRATION_SEEDS, count)
+
+    def describe(self, count: int) -> dict[str, Any]:
+        return {
+            "environment": str(self.env),
+            "first_seed": CALIBRATION_SEEDS,
+            "observations": count,
+            "policy": "fp32",
+        }
+
+
+def _same_environment(recorded: Any) -> bool:
+    here = current_versions()
+    return all(recorded.get(name) == here[name] for name in ("gymnasium", "mujoco"))
