@@ -1,0 +1,3 @@
+"""Configuration of this repository's own test runs."""
+
+pytest_plugins = ["pytester"]
