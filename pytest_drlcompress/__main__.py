@@ -1,4 +1,4 @@
-"""``python -m pytest_drlcompress``: train and import baselines."""
+"""``python -m pytest_drlcompress``: train baselines, import existing policies."""
 
 import argparse
 import sys
@@ -9,13 +9,18 @@ from pytest_drlcompress.errors import DrlcError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 2 and a line on standard error for what the user can mend."""
-    from pytest_drlcompress.training import command as train
+    from pytest_drlcompress import importing
+    from pytest_drlcompress.training import command as training
 
     parser = argparse.ArgumentParser(prog="python -m pytest_drlcompress", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    train_parser = commands.add_parser("train", help="train baselines from recipes.toml")
-    train.add_arguments(train_parser)
-    train_parser.set_defaults(run=train.run)
+    for name, module, summary in (
+        ("train", training, "train baselines from recipes.toml; the same command resumes"),
+        ("import", importing, "make an SB3 zip a baseline"),
+    ):
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
     arguments = parser.parse_args(argv)
     try:
         code: int = arguments.run(arguments)
@@ -23,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command resumes", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
     return code
 

@@ -14,7 +14,7 @@ _ROUNDS = 200
 _CALLS_PER_ROUND = 20
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class BareBenchmarkSave:
     """Makes ``--benchmark-save`` without a value mean what ``--benchmark-autosave`` does.
 

@@ -25,7 +25,7 @@ GATES = ("retention", "action_error", "latency")
 _GATES_OUTPUT = "drlcompress_gates"
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """State of one pytest process. ``worker`` is true in an xdist worker.
 
@@ -136,9 +136,9 @@ class Run:
 RUN = pytest.StashKey[Run]()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Listener:
-    """Hooks that get no ``config``; ``XdistListener`` adds what exists only under xdist."""
+    """Hooks that pytest calls without a ``config``."""
 
     run: Run
 
@@ -147,7 +147,7 @@ class Listener:
         self.run.heard(report)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class XdistListener:
     """Hooks of pytest-xdist, registered only where it is active."""
 

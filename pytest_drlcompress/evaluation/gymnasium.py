@@ -1,6 +1,7 @@
-"""A ``Stepper`` for any Gymnasium environment."""
+"""Any Gymnasium environment, stepped one after the other in Python."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -8,7 +9,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.errors import EpisodeError
+from pytest_drlcompress.evaluation.mujoco_engine import quiet_mujoco
+from pytest_drlcompress.evaluation.perturb import UNPERTURBED, Perturbation
 from pytest_drlcompress.policies.environment import EnvSpec
+
+
+@dataclass(frozen=True, eq=False)
+class GymnasiumEngine:
+    """Steps ``spec`` as Gymnasium does; implements ``Engine``. Pickles for worker processes."""
+
+    spec: EnvSpec
+    perturbation: Perturbation = UNPERTURBED
+    reason: str = ""
+    name: str = "gymnasium"
+    threads: bool = False
+
+    def stepper(self, slots: int) -> "GymnasiumStepper":
+        """``slots`` fresh environments."""
+        return GymnasiumStepper(self.spec, slots, self.perturbation.change_environment)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # an environment registered by a conftest.py or a test is unknown to a fresh process
+        return {**vars(self), "_registration": gym.registry.get(self.spec.id)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        registration = state.pop("_registration")
+        if registration is not None:
+            gym.registry.setdefault(registration.id, registration)
+        self.__dict__.update(state)
 
 
 class GymnasiumStepper:
@@ -24,10 +52,11 @@ class GymnasiumStepper:
         prepare: Callable[[gym.Env[Any, Any]], None] = lambda env: None,
     ) -> None:
         self.slots = slots
-        self._envs: list[gym.Env[Any, Any]] = [spec.make() for _ in range(slots)]
+        with quiet_mujoco():
+            self._envs: list[gym.Env[Any, Any]] = [spec.make() for _ in range(slots)]
+            shape, dtype, action = spec.spaces
         for env in self._envs:
             prepare(env)
-        shape, dtype, action = spec.spaces
         self.observations: NDArray[Any] = np.zeros((slots, *shape), dtype)
         self.failures: dict[int, EpisodeError] = {}
         self._discrete = action.discrete

@@ -9,7 +9,6 @@ import contextlib
 import importlib.metadata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -20,8 +19,10 @@ from pytest_drlcompress.evaluation.perturb import Perturbation
 from pytest_drlcompress.policies.environment import EnvSpec
 
 if TYPE_CHECKING:
-    from pytest_drlcompress.evaluation.mujoco_stepper import MujocoSetup
+    from pytest_drlcompress.evaluation.mujoco_stepper import MujocoSetup, MujocoStepper
     from pytest_drlcompress.evaluation.mujoco_task import Task
+
+Maker = Callable[[Any], "Task"]
 
 PROVEN_VERSIONS = (("1.4.0", "4.0.0"),)
 """Gymnasium and MuJoCo, each pair with every parity test passed."""
@@ -31,11 +32,28 @@ _CHECKED_SEEDS, _CHECKED_STEPS = (0, 1), 25
 _TRANSPARENT = (OrderEnforcing, PassiveEnvChecker, TimeLimit)
 
 
-@dataclass(frozen=True)
 class NotProvenError(Exception):
-    """Why an environment is left to Gymnasium."""
+    """An environment is left to Gymnasium; ``reason`` says why."""
 
-    reason: str
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, eq=False)
+class MujocoEngine:
+    """Steps many simulations outside the interpreter; implements ``Engine``."""
+
+    setup: "MujocoSetup"
+    reason: str = "bit for bit equal to Gymnasium"
+    name: str = "mujoco"
+    threads: bool = True
+
+    def stepper(self, slots: int) -> "MujocoStepper":
+        """``slots`` fresh simulations."""
+        from pytest_drlcompress.evaluation.mujoco_stepper import MujocoStepper
+
+        return MujocoStepper(self.setup, slots)
 
 
 def mujoco_setup(spec: EnvSpec, perturbation: Perturbation) -> "MujocoSetup":
@@ -48,10 +66,10 @@ def mujoco_setup(spec: EnvSpec, perturbation: Perturbation) -> "MujocoSetup":
     with quiet_mujoco():
         env = replace(spec, pad_observation=0, time_feature=0).make()
     with contextlib.closing(env):
-        make_task = _task_maker(env)
+        maker = _maker(env)
         _check_versions()
         perturbation.change_environment(env)
-        setup = _setup(spec, env, make_task)
+        setup = _setup(spec, env, maker(env.unwrapped))
         difference = first_difference(replace(setup, padding=0, time_steps=0), env)
     if difference:
         raise NotProvenError(f"the fast path differs from Gymnasium: {difference}")
@@ -106,24 +124,13 @@ def quiet_mujoco() -> Iterator[None]:
         mujoco.set_mju_user_warning(None)
 
 
-def _task_maker(env: gym.Env[Any, Any]) -> Callable[[Any], "Task"]:
-    from pytest_drlcompress.evaluation import mujoco_ant, mujoco_humanoid, mujoco_planar
-
-    makers: MappingProxyType[str, Callable[[Any], Task]] = MappingProxyType(
-        {
-            "ant:AntEnv": mujoco_ant.ant,
-            "half_cheetah:HalfCheetahEnv": mujoco_planar.half_cheetah,
-            "hopper:HopperEnv": mujoco_planar.hopper,
-            "humanoid:HumanoidEnv": mujoco_humanoid.humanoid,
-            "humanoidstandup:HumanoidStandupEnv": mujoco_humanoid.humanoid_standup,
-            "swimmer:SwimmerEnv": mujoco_planar.swimmer,
-            "walker2d:Walker2dEnv": mujoco_planar.walker2d,
-        }
-    )
+def _maker(env: gym.Env[Any, Any]) -> Maker:
+    """What describes the task of ``env``, if that is Gymnasium's own in its plain wrappers."""
     module, name = type(env.unwrapped).__module__, type(env.unwrapped).__qualname__
     family, _, version = module.removeprefix(_FOLDER).rpartition("_v")
-    maker = makers.get(f"{family}:{name}")
-    if not module.startswith(_FOLDER) or version not in {"4", "5"} or maker is None:
+    proven = module == f"{_FOLDER}{family}_v{version}" and version in {"4", "5"}
+    maker = _makers().get(f"{family}:{name}")
+    if maker is None or not proven:
         raise NotProvenError(f"{name} has no fast path")
     layer = env
     while isinstance(layer, gym.Wrapper):
@@ -131,6 +138,21 @@ def _task_maker(env: gym.Env[Any, Any]) -> Callable[[Any], "Task"]:
             raise NotProvenError(f"the wrapper {type(layer).__name__} has no fast path")
         layer = layer.env
     return maker
+
+
+def _makers() -> dict[str, Maker]:
+    """By ``module:class``, without folder and version."""
+    from pytest_drlcompress.evaluation import mujoco_ant, mujoco_humanoid, mujoco_planar
+
+    return {
+        "ant:AntEnv": mujoco_ant.ant,
+        "half_cheetah:HalfCheetahEnv": mujoco_planar.half_cheetah,
+        "hopper:HopperEnv": mujoco_planar.hopper,
+        "humanoid:HumanoidEnv": mujoco_humanoid.humanoid,
+        "humanoidstandup:HumanoidStandupEnv": mujoco_humanoid.humanoid_standup,
+        "swimmer:SwimmerEnv": mujoco_planar.swimmer,
+        "walker2d:Walker2dEnv": mujoco_planar.walker2d,
+    }
 
 
 def _check_versions() -> None:
@@ -142,16 +164,14 @@ def _check_versions() -> None:
         )
 
 
-def _setup(
-    spec: EnvSpec, env: gym.Env[Any, Any], make_task: Callable[[Any], "Task"]
-) -> "MujocoSetup":
+def _setup(spec: EnvSpec, env: gym.Env[Any, Any], task: "Task") -> "MujocoSetup":
     from pytest_drlcompress.evaluation.mujoco_stepper import MujocoSetup
 
     inner: Any = env.unwrapped
     limit = (env.spec.max_episode_steps if env.spec else None) or 0
     return MujocoSetup(
         model=inner.model,
-        task=make_task(inner),
+        task=task,
         frame_skip=inner.frame_skip,
         qpos=inner.init_qpos,
         qvel=inner.init_qvel,

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import mujoco  # type: ignore[import-untyped]
 import numpy as np
-from mujoco import batch
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -45,7 +44,9 @@ class BatchSimulations:
     def __init__(
         self, model: mujoco.MjModel, slots: int, frame_skip: int, derived: Sequence[str]
     ) -> None:
-        self._batch = batch.Batch(model, slots, 1)
+        from mujoco import batch  # older versions have none
+
+        self._batch, self._error = batch.Batch(model, slots, 1), batch.SimulationError
         self._frame_skip = frame_skip
         self.qpos: Floats = self._batch.bind("qpos")
         self.qvel: Floats = self._batch.bind("qvel")
@@ -65,7 +66,7 @@ class BatchSimulations:
         self.ctrl[...] = controls
         try:
             self._batch.step(slots if len(slots) < len(self.ctrl) else None, self._frame_skip)
-        except batch.SimulationError as error:
+        except self._error as error:
             return {int(slot): self._batch.error(int(slot)) for slot in error.ids}
         return {}
 

@@ -104,6 +104,10 @@ class Perturbation:
         mujoco.mj_setConst(model, data)
 
 
+UNPERTURBED = Perturbation()
+"""Nothing is changed."""
+
+
 def observation_std(episodes: Iterable[Episode]) -> NDArray[np.float64]:
     """Standard deviation per dimension, ``observation_shape``, over all recorded observations."""
     rows = [episode.observations for episode in episodes if episode.observations is not None]

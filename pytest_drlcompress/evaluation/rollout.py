@@ -1,82 +1,212 @@
-"""Rollouts of a controller or a reference policy on an environment specification."""
+"""Rollouts of an artifact or a reference policy on an environment specification.
 
-from collections.abc import Callable, Iterator, Sequence
+``engine_choice`` says how an environment is stepped, ``rollout`` runs episodes. An episode's
+return depends on the artifact, the environment and the seed alone: not on the number of
+slots or workers, nor on the other seeds.
+"""
+
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.evaluation.episodes import Episode, Pilot, Stepper, run_episodes
-from pytest_drlcompress.evaluation.gymnasium import GymnasiumStepper
-from pytest_drlcompress.evaluation.mujoco_engine import NotProvenError, mujoco_setup
-from pytest_drlcompress.evaluation.mujoco_stepper import MujocoStepper
-from pytest_drlcompress.evaluation.perturb import Perturbation
+from pytest_drlcompress.evaluation.gymnasium import GymnasiumEngine
+from pytest_drlcompress.evaluation.mujoco_engine import MujocoEngine, NotProvenError, mujoco_setup
+from pytest_drlcompress.evaluation.perturb import UNPERTURBED, EpisodeNoise, Perturbation
+from pytest_drlcompress.evaluation.workers import run_on_workers
 from pytest_drlcompress.policies.environment import ActionSpec, EnvSpec
 
 SLOTS = 16
-"""Environments stepped together. A constant: the batch shape must not depend on the run."""
+"""Environments stepped together by each worker.
+
+More would be a few per cent faster a step, and would have more episodes in flight, whose steps
+are lost when a gate has decided.
+"""
+
+STEP_TIMEOUT_S = 60.0
+"""How long one step of a worker's environments may take before they are taken to hang."""
+
+
+class Engine(Protocol):
+    """How an environment is stepped: ``name`` is ``"mujoco"`` or ``"gymnasium"``."""
+
+    @property
+    def name(self) -> str:
+        """What steps the environment."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it is this engine, for the user."""
+        ...
+
+    @property
+    def threads(self) -> bool:
+        """Whether two threads of one process are as fast as two processes."""
+        ...
+
+    def stepper(self, slots: int) -> Stepper:
+        """``slots`` fresh environments."""
+        ...
+
+
+def engine_choice(spec: EnvSpec, perturbation: Perturbation = UNPERTURBED) -> Engine:
+    """The fastest engine that is proven equal to Gymnasium for ``spec``, and why it is that.
+
+    Raises:
+        EnvironmentSpecError: the environment cannot be made, or has no mass or friction to change.
+    """
+    try:
+        return MujocoEngine(mujoco_setup(spec, perturbation))
+    except NotProvenError as error:
+        return GymnasiumEngine(spec, perturbation, error.reason)
 
 
 def make_stepper(spec: EnvSpec, slots: int = SLOTS) -> Stepper:
-    """The fastest stepper that is proven equal to Gymnasium for ``spec``."""
-    try:
-        return MujocoStepper(mujoco_setup(spec, Perturbation()), slots)
-    except NotProvenError:
-        return GymnasiumStepper(spec, slots)
+    """``slots`` undisturbed environments of ``spec`` in the chosen engine."""
+    return engine_choice(spec).stepper(slots)
 
 
 def rollout(
     spec: EnvSpec,
-    pilot: Pilot,
+    pilot: Pilot | bytes,
     seeds: Sequence[int],
     *,
     record: bool = False,
     on_steps: Callable[[int], None] = lambda steps: None,
-) -> Iterator[Episode]:
-    """Episodes of ``pilot`` on ``spec`` in the order of ``seeds`` (see ``run_episodes``)."""
-    stepper = make_stepper(spec)
-    on_start = pilot.begin if isinstance(pilot, RandomPilot) else _ignore
-    with closing(stepper):
-        yield from run_episodes(
-            stepper, pilot, spec.action, seeds, record=record, on_start=on_start, on_steps=on_steps
-        )
+    workers: int = 1,
+    slots: int = SLOTS,
+    perturbation: Perturbation = UNPERTURBED,
+    observation_std: NDArray[np.float64] | None = None,
+    step_timeout_s: float | None = STEP_TIMEOUT_S,
+) -> Generator[Episode, None, None]:
+    """Episodes of ``pilot`` on ``spec`` in the order of ``seeds``.
+
+    ``pilot`` is an artifact's ONNX bytes, a reference policy, or (with one worker) a live
+    controller. ``workers`` share the seeds: threads on the MuJoCo engine, processes on
+    Gymnasium. ``on_steps(n)`` is called in the calling thread with the steps made since the last
+    call. Close the iterator when no more episodes are wanted: that stops the workers.
+
+    ``observation_std`` ``(*observation_shape,)`` scales ``perturbation.observation_noise``.
+    ``step_timeout_s`` applies to environments stepped by Gymnasium. One that hangs in a worker
+    process is killed; in the single worker's thread it is interrupted if it runs Python code,
+    else left behind; ``None`` steps them in the calling thread, without limit.
+
+    Raises:
+        ActionError: an action outside the action space, or of another shape.
+        ArtifactError: the ONNX bytes cannot be loaded.
+        EnvironmentSpecError: the environment cannot be made.
+        EpisodeError: an episode could not be completed, a worker died, or a step took too long.
+    """
+    workers = max(1, min(workers, len(seeds)))
+    engine = engine_choice(spec, perturbation)
+    work = _Work(
+        engine, spec.action, _maker(pilot, workers), slots, record, perturbation, observation_std
+    )
+    if engine.threads:
+        if workers == 1:
+            return work.run(seeds, on_steps)
+        return run_on_workers(work, seeds, workers=workers, processes=False, on_steps=on_steps)
+    if workers == 1 and step_timeout_s is None:
+        return work.run(seeds, on_steps)
+    return run_on_workers(
+        work,
+        seeds,
+        workers=workers,
+        processes=workers > 1,
+        stall_s=step_timeout_s,
+        on_steps=on_steps,
+    )
 
 
 class RandomPilot:
     """Uniformly random actions, drawn for each episode from its own seed."""
 
-    def __init__(self, action: ActionSpec, slots: int = SLOTS) -> None:
-        self._action = action
-        self._generators = [np.random.default_rng(0) for _ in range(slots)]
+    def __init__(self, action: ActionSpec) -> None:
+        self.action = action
+        self._generators: dict[int, np.random.Generator] = {}
+        self._idle = np.random.default_rng(0)  # for slots without an episode
 
     def begin(self, slot: int, seed: int) -> None:
         """Restart the slot's random numbers."""
         # a second entropy word: Gymnasium's own reset uses SeedSequence(seed)
         self._generators[slot] = np.random.default_rng([seed, 1])
 
-    def act(self, observations: NDArray[Any]) -> NDArray[Any]:  # noqa: ARG002 (Pilot)
+    def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         """One draw for each slot."""
-        action = self._action
-        if action.discrete:
-            return np.array([int(g.integers(action.n)) for g in self._generators])
-        low, high = _finite_bounds(action)
-        return np.stack([g.uniform(low, high) for g in self._generators]).astype(np.float32)
+        generators = [self._generators.get(slot, self._idle) for slot in range(len(observations))]
+        if self.action.discrete:
+            return np.array([int(g.integers(self.action.n)) for g in generators])
+        low, high = _finite_bounds(self.action)
+        return np.stack([g.uniform(low, high) for g in generators]).astype(np.float32)
 
 
 class ZeroPilot:
     """The zero action (for a box that excludes zero: its nearest point; discrete: action 0)."""
 
-    def __init__(self, action: ActionSpec, slots: int = SLOTS) -> None:
+    def __init__(self, action: ActionSpec) -> None:
+        self.action = action
         if action.discrete:
-            self._actions: NDArray[Any] = np.zeros(slots, np.int64)
+            self._still: NDArray[Any] = np.zeros((), np.int64)
         else:
-            still = np.clip(np.zeros(action.shape, np.float32), action.low, action.high)
-            self._actions = np.tile(still, (slots,) + (1,) * len(action.shape))
+            self._still = np.clip(np.zeros(action.shape, np.float32), action.low, action.high)
 
-    def act(self, observations: NDArray[Any]) -> NDArray[Any]:  # noqa: ARG002 (Pilot)
+    def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         """The same action for every slot."""
-        return self._actions
+        return np.broadcast_to(self._still, (len(observations), *self._still.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """One worker's share of a rollout; implements ``Work``."""
+
+    engine: Engine
+    action: ActionSpec
+    make_pilot: Callable[[], Pilot]
+    slots: int
+    record: bool
+    perturbation: Perturbation
+    observation_std: NDArray[np.float64] | None
+
+    def run(
+        self, seeds: Sequence[int], on_steps: Callable[[int], None] = lambda steps: None
+    ) -> Generator[Episode, None, None]:
+        """Episodes in the order of ``seeds``."""
+        noise, pilot = None, self.make_pilot()
+        if self.perturbation.noisy:
+            noise = EpisodeNoise(self.perturbation, self.action, self.slots, self.observation_std)
+        with closing(self.engine.stepper(self.slots)) as stepper:
+            on_steps(0)
+            yield from run_episodes(
+                stepper,
+                pilot,
+                self.action,
+                seeds,
+                record=self.record,
+                noise=noise,
+                on_start=pilot.begin if isinstance(pilot, RandomPilot) else _ignore,
+                on_steps=on_steps,
+            )
+
+
+def _maker(pilot: Pilot | bytes, workers: int) -> Callable[[], Pilot]:
+    if isinstance(pilot, bytes):
+        from pytest_drlcompress.runtime.onnx import OnnxController
+
+        return partial(OnnxController, pilot)
+    if isinstance(pilot, RandomPilot | ZeroPilot):
+        return partial(type(pilot), pilot.action)
+    if workers > 1:
+        raise TypeError(
+            f"a live {type(pilot).__name__} cannot be shared by {workers} workers: give the"
+            " artifact's bytes"
+        )
+    return lambda: pilot
 
 
 def _finite_bounds(action: ActionSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -52,7 +52,7 @@ def policy_from_zip(
     statistics = None if vecnormalize is None else read_vecnormalize(vecnormalize, trust=trust)
     front = _preprocessing(saved, env, layers)
     if statistics is not None and statistics.enabled:
-        front.append(_normalization(saved, env, statistics, flat=not extractor))
+        front.append(_normalization(saved, env, statistics, images=bool(extractor)))
     network = nn.Sequential(*front, *layers).eval()
     identity = policy_id or f"{algorithm or saved.path.stem.lower()}-{env_name(env)}"
     check_network(identity, env, network)
@@ -65,8 +65,7 @@ def policy_from_zip(
         provenance={
             "sha256": hashlib.sha256(saved.path.read_bytes()).hexdigest(),
             "stable_baselines3": saved.version,
-            "steps": saved.data.get("num_timesteps"),
-            "seed": saved.data.get("seed"),
+            **{k: v for k in ("num_timesteps", "seed") if isinstance(v := saved.data.get(k), int)},
             "vecnormalize": "" if vecnormalize is None else vecnormalize.name,
         },
     )
@@ -170,9 +169,11 @@ def _preprocessing(saved: Sb3Zip, env: EnvSpec, layers: list[nn.Module]) -> list
     return front
 
 
-def _normalization(saved: Sb3Zip, env: EnvSpec, statistics: Statistics, *, flat: bool) -> nn.Module:
-    if not flat:
-        raise saved.error(f"VecNormalize in front of a convolution is not supported; {OTHER_WAYS}")
+def _normalization(
+    saved: Sb3Zip, env: EnvSpec, statistics: Statistics, *, images: bool
+) -> nn.Module:
+    if images or env.spaces[1] == np.uint8:
+        raise saved.error(f"VecNormalize of images or bytes is not supported; {OTHER_WAYS}")
     width = int(np.prod(env.observation_shape))
     if statistics.mean.size != width:
         raise PolicyError(

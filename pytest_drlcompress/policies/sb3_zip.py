@@ -121,9 +121,7 @@ def read_zip(path: Path) -> Sb3Zip:
         raise PolicyError(f"{path}: no such file")
     try:
         with zipfile.ZipFile(path) as archive:
-            if min((member.header_offset for member in archive.infolist()), default=0) > 0:
-                # what was found is the torch file stored inside, which is a zip of its own
-                raise zipfile.BadZipFile("its end is missing")
+            _check_whole(archive)
             names = set(archive.namelist())
             missing = [name for name in ("data", "policy.pth") if name not in names]
             if missing:
@@ -139,6 +137,12 @@ def read_zip(path: Path) -> Sb3Zip:
     except (OSError, RuntimeError, NotImplementedError, UnicodeDecodeError) as error:
         raise PolicyError(f"{path}: cannot be read: {error}") from None
     return Sb3Zip(path, _read_data(path, data), _read_tensors(path, policy), version.strip())
+
+
+def _check_whole(archive: zipfile.ZipFile) -> None:
+    # policy.pth is a zip stored inside the zip: of a truncated file, zipfile finds that one
+    if min((member.header_offset for member in archive.infolist()), default=0) > 0:
+        raise zipfile.BadZipFile("its end is missing")
 
 
 def _read_data(path: Path, raw: bytes) -> dict[str, Any]:

@@ -93,10 +93,11 @@ def check_per_channel_error(
             f" {fine.scale[index]:.6g}",
             why,
         )
-    # A value nearest the middle of two steps may fall to either (2u|x|), the two products are
-    # rounded (u each), and the channel's last step may fall short on both sides (2 slacks).
+    # A value nearest the middle of two steps may fall to either (2 |d||x|, see round_trip_slack),
+    # the two products are rounded (u each), and where the channel's last step falls short of the
+    # data the next one is missed (2 slacks).
     nested = np.rint(coarse.scale / fine.scale) * fine.scale == coarse.scale
-    allowed = 2 * slack + UNIT * (4 * np.abs(x.astype(np.float64)) + 2 * coarse.scale)
+    allowed = 2 * slack + UNIT * (7 * np.abs(x.astype(np.float64)) + 2 * coarse.scale)
     excess = np.where(nested, by_channel - by_tensor - allowed, -1.0)
     if (excess > 0).any():
         index, where = worst(excess)

@@ -54,8 +54,10 @@ def check_onnxruntime_agreement(make: MakeQuantizer, x: NDArray[np.float32]) -> 
     name = "check_onnxruntime_agreement"
     quantizer = make(x)
     grid = Grid.of(name, quantizer, x.shape)
-    few = grid.qmax - grid.qmin < 16 and grid.qmin >= -8 and grid.qmax <= 15
-    kind = ("int" if grid.qmin < 0 else "uint") + ("4" if few else "8")
+    if grid.qmin < 0:
+        kind = "int4" if grid.qmin >= -8 and grid.qmax <= 7 else "int8"
+    else:
+        kind = "uint4" if grid.qmax <= 15 else "uint8"
     with np.errstate(over="ignore"):
         probes = [
             np.where(np.abs(p / grid.scale) < _LARGEST_QUOTIENT, p, 0) for p in grid.probes(x)

@@ -16,12 +16,12 @@ _REFUSALS = (ValueError, ArithmeticError, RuntimeError)
 def range_slack(grid: Grid) -> NDArray[np.float64]:
     """How far float32 arithmetic may leave the chosen range short of the data, beyond ``s/2``.
 
-    Six operations are rounded: the span, the scale, min over scale, the zero point before it is
-    made an integer, x over scale, and the product on the way back. Each has a result of at most
-    ``n = qmax - qmin + 1`` scales, so errs by ``n u s`` at most; the products of these errors
-    (n u < 2**-15) together stay below one more.
+    Seven operations are rounded: the span, the scale, min over scale, the zero point before it
+    is made an integer, x over scale (two, by a reciprocal), and the product on the way back. Each
+    has a result of at most ``n = qmax - qmin + 1`` scales, so errs by ``n u s`` at most; the
+    products of these errors (n u <= 2**-16) together stay below one more.
     """
-    return 7 * (grid.qmax - grid.qmin + 1) * UNIT * grid.scale
+    return 8 * (grid.qmax - grid.qmin + 1) * UNIT * grid.scale
 
 
 def check_range(
@@ -48,10 +48,11 @@ def check_range(
         fail(
             name,
             f"{where} = {show(x[index])}, one of the values that the range was chosen from, came"
-            f" back as {show(back[index])}: the range [{grid.low[index]:.6g},"
-            f" {grid.high[index]:.6g}] does not cover it",
-            "the range was taken from other values: another batch, another channel, or before"
-            " something changed them",
+            f" back as {show(back[index])}, off by more than half a scale"
+            f" ({grid.scale[index]:.6g}); the range is [{grid.low[index]:.6g},"
+            f" {grid.high[index]:.6g}]",
+            "a range that does not cover its own data was taken from other values (another batch,"
+            " another channel); inside the range, see check_round_trip",
         )
     low, high = _units(x, axis, group)
     step = grid.scale + slack
@@ -98,10 +99,12 @@ def check_power_of_two_scaling(
             index, where = worst(differs.astype(np.float64))
             fail(
                 name,
-                f"{where} = {show(x[index])} became {codes[index]:.0f}, but 2**{octaves} times the"
-                f" array gives {other_codes[index]:.0f} there",
-                "an absolute constant is hidden in the choice of the range (an added epsilon, a"
-                " minimum scale): layers with small weights are quantized more coarsely",
+                f"{where} = {show(x[index])} became {codes[index]:.0f} and came back as"
+                f" {show(back[index])}; 2**{octaves} times the array gives"
+                f" {other_codes[index]:.0f} there, and {show(other_back[index])} instead of"
+                f" {show(np.ldexp(back[index], octaves))}",
+                "the range depends on more than the values (an added epsilon, a minimum scale,"
+                " another batch): layers with small weights are quantized more coarsely",
             )
 
 
@@ -116,7 +119,7 @@ def check_degenerate_inputs(make: MakeQuantizer, x: NDArray[np.float32]) -> None
     ordinary = {
         "all zeros": 0.0,
         "a constant": 0.3,
-        "a negative constant": -7.0,
+        "a negative constant": -300.0,
         "the smallest denormal": 1e-45,
         "a large denormal": -1e-38,
     }

@@ -1,0 +1,35 @@
+"""What the plugin's own tests share."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# pytester forgets modules that its runs import, and NumPy and torch refuse to be imported twice
+import pytest_drlcompress.compression.registry
+import pytest_drlcompress.judgements
+import pytest_drlcompress.records
+import pytest_drlcompress.reporting.terminal
+import pytest_drlcompress.workbench  # noqa: F401
+
+# shared machines stall: a property is slow or fast, not right or wrong
+settings.register_profile("drlcompress", deadline=None)
+settings.load_profile("drlcompress")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """Never read or fill the user's episode cache; the tests of one run share theirs."""
+    root = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root / "drlcompress-cache"))
+
+
+@pytest.fixture
+def suites(pytester):
+    """A project with a copy of the suites and of one baseline (TRPO Hopper)."""
+    shutil.copytree(ROOT / "suites", pytester.path / "suites")
+    shutil.copytree(ROOT / "baselines/trpo-hopper", pytester.path / "baselines/trpo-hopper")
+    return pytester

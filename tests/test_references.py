@@ -1,0 +1,132 @@
+"""Reference returns, measured in real environments and judged by the real gate."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pytest_drlcompress.evaluation.references import (
+    RANDOM_SEEDS,
+    ZERO_SEEDS,
+    measure_pool,
+    measure_references,
+)
+from pytest_drlcompress.evaluation.retention import (
+    RECORDED_SEEDS,
+    Reference,
+    RetentionSettings,
+    episode_seeds,
+    judge,
+    pool_order,
+)
+from pytest_drlcompress.evaluation.rollout import rollout
+from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.verdict import State, Verdict
+
+CARTPOLE = EnvSpec("CartPole-v1")
+HOPPER = EnvSpec("Hopper-v5")
+
+
+class Linear:
+    """A linear controller for CartPole: push towards where ``weights @ observation`` points."""
+
+    def __init__(self, *weights: float) -> None:
+        self._weights = np.array(weights)
+
+    def act(self, observations: NDArray[Any]) -> NDArray[Any]:
+        return (observations @ self._weights > 0).astype(np.int64)
+
+
+GOOD = Linear(0.1, 0.5, 1.0, 1.0)
+ANGLE_ONLY = Linear(0.0, 0.0, 1.0, 0.0)
+
+
+def alone(spec: EnvSpec, seed: int, choose) -> float:
+    """The undiscounted return of one episode, by Gymnasium's own loop."""
+    env = spec.make()
+    observation, _ = env.reset(seed=seed)
+    total, over = 0.0, False
+    while not over:
+        observation, reward, terminated, truncated, _ = env.step(choose(observation))
+        total, over = total + float(reward), terminated or truncated
+    env.close()
+    return total
+
+
+def test_seed_ranges_are_disjoint_and_below_the_candidates():
+    assert 0 < RANDOM_SEEDS < ZERO_SEEDS < RECORDED_SEEDS
+    assert ZERO_SEEDS - RANDOM_SEEDS >= 100_000
+    with pytest.raises(AssertionError):
+        measure_pool(CARTPOLE, GOOD, 2, first_seed=RANDOM_SEEDS - 1)
+    with pytest.raises(AssertionError):
+        measure_pool(CARTPOLE, GOOD, 1, first_seed=-1)
+    with pytest.raises(AssertionError):
+        measure_references(CARTPOLE, ZERO_SEEDS - RANDOM_SEEDS + 1, 0)
+    with pytest.raises(AssertionError):
+        measure_references(CARTPOLE, 0, RECORDED_SEEDS - ZERO_SEEDS + 1)
+
+
+def test_references_are_the_returns_of_gymnasiums_own_loop_at_the_documented_seeds():
+    random, zero = measure_references(CARTPOLE, episodes_random=20, episodes_zero=5)
+    assert len(random) == 20
+    assert list(zero) == [alone(CARTPOLE, ZERO_SEEDS + i, lambda _: 0) for i in range(5)]
+    for i in range(20):
+        generator = np.random.default_rng([RANDOM_SEEDS + i, 1])  # as RandomPilot documents
+        expected = alone(CARTPOLE, RANDOM_SEEDS + i, lambda _, g=generator: int(g.integers(2)))
+        assert random[i] == expected
+
+
+def test_a_pool_is_the_returns_of_gymnasiums_own_loop_and_can_be_extended():
+    seeds, returns = measure_pool(CARTPOLE, ANGLE_ONLY, 6)
+    assert seeds == (0, 1, 2, 3, 4, 5)
+    assert list(returns) == [alone(CARTPOLE, s, lambda o: int(o[2] > 0)) for s in seeds]
+    later_seeds, later = measure_pool(CARTPOLE, ANGLE_ONLY, 4, first_seed=2)
+    assert later_seeds == seeds[2:]
+    assert later == returns[2:]
+
+
+def test_progress_reports_every_environment_step():
+    steps: list[int] = []
+    random, zero = measure_references(CARTPOLE, 20, 5, on_steps=steps.append)
+    # CartPole pays 1 for each step
+    assert sum(steps) == sum(random) + sum(zero)
+    steps.clear()
+    _, returns = measure_pool(CARTPOLE, ANGLE_ONLY, 3, on_steps=steps.append)
+    assert sum(steps) == sum(returns)
+
+
+def test_standing_still_beats_acting_at_random_in_hopper():
+    """Why competence asks for both: beating the random policy alone is no feat here."""
+    random, zero = measure_references(HOPPER, 20, 20)
+    assert 8 < np.mean(random) < 30
+    assert 100 < np.mean(zero) < 200
+    returns = tuple(0.5 * (np.mean(random) + np.mean(zero)) + offset for offset in (-1.0, 0.0, 1.0))
+    reason = Reference(returns, (0, 1, 2), random, zero).competence()
+    assert reason is not None
+    assert "beat the zero-action policy" in reason
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    random, zero = measure_references(CARTPOLE, 50, 50)
+    seeds, returns = measure_pool(CARTPOLE, GOOD, 60)
+    return Reference(returns, seeds, random, zero)
+
+
+def judged(candidate: Linear, sha: str, reference: Reference) -> Verdict:
+    settings = RetentionSettings()
+    order = pool_order(sha, str(CARTPOLE), settings, len(reference.returns))
+    seeds = episode_seeds(sha, str(CARTPOLE), settings, len(order))
+    returns = (episode.total for episode in rollout(CARTPOLE, candidate, seeds))
+    return judge(returns, reference, order, settings, policy="linear", variant="test")
+
+
+def test_from_measured_references_to_a_verdict(reference):
+    kept = judged(Linear(0.0, 0.0, 3.0, 1.0), "a" * 64, reference)
+    assert kept.state is State.PASS
+    assert kept.estimate == pytest.approx(1, abs=0.02)
+    lost = judged(ANGLE_ONLY, "b" * 64, reference)
+    assert lost.state is State.FAIL
+    assert lost.estimate < 0.1
+    assert judged(ANGLE_ONLY, "b" * 64, reference) == lost
