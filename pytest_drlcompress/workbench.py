@@ -31,7 +31,7 @@ from pytest_drlcompress.evaluation.cache import (
 )
 from pytest_drlcompress.evaluation.episodes import Episode
 from pytest_drlcompress.evaluation.references import measure_references
-from pytest_drlcompress.evaluation.retention import Reference
+from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.options import Settings
 from pytest_drlcompress.policies.environment import EnvSpec
@@ -56,10 +56,9 @@ _EPISODES_PER_SAMPLE = 8
 
 @dataclass(frozen=True, eq=False)
 class LoadedPolicy:
-    """A policy, its fp32 artifact, and the recorded reference if it is a baseline."""
+    """A policy, and its folder and record if it is a baseline."""
 
     policy: Policy
-    exported: Artifact
     record: BaselineRecord | None
     folder: Path | None
 
@@ -73,6 +72,7 @@ class Workbench:
         self._cache = EpisodeCache(default_cache_path()) if settings.cache else None
         # per instance: a module-level cache would outlive the run
         self.load: Callable[[str], LoadedPolicy] = cache(self._load)
+        self.exported: Callable[[str], Artifact] = cache(self._exported)
         self.artifact: Callable[[str, str], Artifact] = cache(self._artifact)
         self.controller: Callable[[str, str], OnnxController] = cache(self._controller)
         self.reference: Callable[[str], Reference] = cache(self._reference)
@@ -121,10 +121,13 @@ class Workbench:
         recorded = (folder / RECORD).is_file()
         return LoadedPolicy(
             policy,
-            export_policy(policy),
             read_baseline_record(folder) if recorded else None,
             folder if recorded else None,
         )
+
+    def _exported(self, policy: str) -> Artifact:
+        """The policy itself in fp32, which every variant is compared with."""
+        return export_policy(self.load(policy).policy)
 
     def _artifact(self, policy: str, variant: str) -> Artifact:
         loaded = self.load(policy)
@@ -139,13 +142,13 @@ class Workbench:
             parse_recipe(variant),
             self.registry,
             _OwnRollouts(self, policy, loaded.policy.env),
-            loaded.exported,
+            self.exported(policy),
         )
 
     def _controller(self, policy: str, variant: str) -> OnnxController:
         """``variant`` is a recipe, an ONNX path, or ``""`` for the policy itself."""
         loaded = self.load(policy)
-        artifact = self.artifact(policy, variant) if variant else loaded.exported
+        artifact = self.artifact(policy, variant) if variant else self.exported(policy)
         controller = OnnxController(artifact.model)
         env = loaded.policy.env
         if controller.observation_shape != env.observation_shape:
@@ -173,7 +176,7 @@ class Workbench:
         if recorded is not None and len(recorded.returns) >= needed:
             return recorded
         env, count = loaded.policy.env, max(needed, POOL_EPISODES)
-        pool = list(self.episodes(loaded.exported, env, range(count)))
+        pool = list(self.episodes(self.exported(policy), env, range(count)))
         random, zero = (recorded.random, recorded.zero) if recorded else measure_references(env)
         return Reference(
             returns=tuple(episode.total for episode in pool),

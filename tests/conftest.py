@@ -3,7 +3,9 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
 # pytester forgets modules that its runs import, and NumPy and torch refuse to be imported twice
@@ -12,6 +14,7 @@ import pytest_drlcompress.judgements
 import pytest_drlcompress.records
 import pytest_drlcompress.reporting.terminal
 import pytest_drlcompress.workbench  # noqa: F401
+from pytest_drlcompress.compression.export import export_onnx
 
 # shared machines stall: a property is slow or fast, not right or wrong
 settings.register_profile("drlcompress", deadline=None)
@@ -27,8 +30,14 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(root / "drlcompress-cache"))
 
 
+@pytest.fixture(scope="session")
+def _exporter():
+    """torch imports parts of its exporter at the first export; see the imports above."""
+    export_onnx(torch.nn.Sequential(torch.nn.Linear(2, 1)), (2,), np.dtype(np.float32))
+
+
 @pytest.fixture
-def suites(pytester):
+def suites(pytester, _exporter):
     """A project with a copy of the suites and of one baseline (TRPO Hopper)."""
     shutil.copytree(ROOT / "suites", pytester.path / "suites")
     shutil.copytree(ROOT / "baselines/trpo-hopper", pytester.path / "baselines/trpo-hopper")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pytest_drlcompress.evaluation.reference import RECORDED_SEEDS, Reference
 from pytest_drlcompress.evaluation.references import (
     RANDOM_SEEDS,
     ZERO_SEEDS,
@@ -13,8 +14,6 @@ from pytest_drlcompress.evaluation.references import (
     measure_references,
 )
 from pytest_drlcompress.evaluation.retention import (
-    RECORDED_SEEDS,
-    Reference,
     RetentionSettings,
     episode_seeds,
     judge,

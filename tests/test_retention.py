@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from pytest_drlcompress.errors import BaselineError, EpisodeError
 from pytest_drlcompress.evaluation.eprocess import ReturnRange
+from pytest_drlcompress.evaluation.reference import RECORDED_SEEDS, Reference
 from pytest_drlcompress.evaluation.retention import (
-    RECORDED_SEEDS,
     Progress,
-    Reference,
     RetentionSettings,
     episode_seeds,
     judge,

@@ -8,7 +8,7 @@ candidate's.
 from collections.abc import Callable
 
 from pytest_drlcompress.evaluation.episodes import Pilot
-from pytest_drlcompress.evaluation.retention import RECORDED_SEEDS
+from pytest_drlcompress.evaluation.reference import RECORDED_SEEDS
 from pytest_drlcompress.evaluation.rollout import RandomPilot, ZeroPilot, rollout
 from pytest_drlcompress.policies.environment import EnvSpec
 

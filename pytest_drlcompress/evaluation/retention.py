@@ -6,114 +6,22 @@ choice of episodes, and the verdict.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_drlcompress.errors import BaselineError, EpisodeError
+from pytest_drlcompress.errors import EpisodeError
 from pytest_drlcompress.evaluation.eprocess import (
     ReturnRange,
     log_e_values,
     more_episodes,
     retention_interval,
 )
+from pytest_drlcompress.evaluation.reference import RECORDED_SEEDS, Reference
 from pytest_drlcompress.verdict import State, Verdict
-
-RECORDED_SEEDS = 2**20
-"""Recorded reference episodes use seeds below, candidates use seeds from here to 2**31."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What the baseline and two policies that know nothing earn: undiscounted episode returns.
-
-    ``returns`` is the baseline's pool with the ``seeds`` of its episodes, ``random`` and
-    ``zero`` those of uniformly random actions and of the zero action.
-
-    Raises:
-        BaselineError: a return that is not finite; seeds that are missing, repeated or not
-            in ``[0, RECORDED_SEEDS)``.
-    """
-
-    returns: tuple[float, ...]
-    seeds: tuple[int, ...]
-    random: tuple[float, ...]
-    zero: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        for name in ("returns", "random", "zero"):
-            values: tuple[float, ...] = getattr(self, name)
-            for position, value in enumerate(values):
-                if not math.isfinite(value):
-                    raise BaselineError(
-                        f"the reference is damaged: {name}[{position}] is {value}; record it again"
-                    )
-        if len(self.seeds) != len(self.returns) or len(set(self.seeds)) != len(self.seeds):
-            raise BaselineError(
-                f"the reference is damaged: {len(self.returns)} returns need as many different"
-                f" seeds, not {len(set(self.seeds))}; record it again"
-            )
-        if self.seeds and not 0 <= min(self.seeds) <= max(self.seeds) < RECORDED_SEEDS:
-            raise BaselineError(
-                f"the reference's seeds {min(self.seeds)} .. {max(self.seeds)} must lie in"
-                f" 0 .. {RECORDED_SEEDS - 1}: candidates use those above; record it again"
-            )
-
-    @property
-    def mean(self) -> float:
-        """Mean return of the whole pool."""
-        return _moments(self.returns)[0]
-
-    @property
-    def random_mean(self) -> float:
-        """Mean return of random actions, the zero point of the retention."""
-        return _moments(self.random)[0]
-
-    @property
-    def low(self) -> float:
-        """Lower end of the declared range: 10 % of the baseline's gain below all seen.
-
-        Below the random policy's mean, or below the pool's worst episode if that was worse.
-        """
-        return min(self.random_mean, *self.returns) - 0.1 * (self.mean - self.random_mean)
-
-    @property
-    def high(self) -> float:
-        """Upper end of the declared range: 5 % of its gain above the pool's best episode."""
-        best = max(self.returns)
-        return best + 0.05 * (best - self.random_mean)
-
-    def competence(self, alpha: float = 0.05) -> str | None:
-        """``None``, or why the baseline is no yardstick for what compression may lose.
-
-        It must beat both the random and the zero-action policy: a one-sided Welch t-test at
-        ``alpha`` each. (Standing still earns an Ant 1,000; a policy that earns less has
-        learned nothing.)
-        """
-        samples = (
-            ("baseline", self.returns),
-            ("random policy", self.random),
-            ("zero-action policy", self.zero),
-        )
-        for name, values in samples:
-            if len(values) < 2:
-                return (
-                    f"The {name} has {len(values)} recorded episodes where at least 2 are"
-                    " needed: record the reference again."
-                )
-        for name, values in samples[1:]:
-            p = _welch_p(self.returns, values)
-            if p >= alpha:
-                return (
-                    f"The baseline does not significantly beat the {name} (mean return"
-                    f" {self.mean:.6g} against {_moments(values)[0]:.6g}, p = {p:.2g}), so there"
-                    " is nothing to retain. Check that environment and observation"
-                    " normalization are those it was trained with."
-                )
-        return None
 
 
 @dataclass(frozen=True)
@@ -335,31 +243,3 @@ def _key(artifact_sha256: str, environment: str, settings: RetentionSettings) ->
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
-
-
-def _moments(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation; those of a constant are exact, free of rounding."""
-    if min(values) == max(values):
-        return float(values[0]), 0.0
-    return float(np.mean(values)), float(np.std(values, ddof=1))
-
-
-def _welch_p(sample: Sequence[float], other: Sequence[float]) -> float:
-    """One-sided p-value for ``E[sample] > E[other]`` by Welch's t-test."""
-    from scipy.stats import ttest_ind_from_stats
-
-    (mean, deviation), (other_mean, other_deviation) = _moments(sample), _moments(other)
-    if deviation == other_deviation == 0:
-        # two constants: no noise that a test could weigh
-        return 0.0 if mean > other_mean else 1.0
-    result = ttest_ind_from_stats(
-        mean,
-        deviation,
-        len(sample),
-        other_mean,
-        other_deviation,
-        len(other),
-        equal_var=False,
-        alternative="greater",
-    )
-    return float(result.pvalue)
