@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pytest_drlcompress.artifact import Artifact
 from pytest_drlcompress.baselines import (
@@ -213,6 +215,10 @@ class _OwnRollouts:
     bench: Workbench
     policy: str
     env: EnvSpec
+
+    def blank(self, count: int) -> Tensor:
+        shape, dtype, _ = self.env.spaces
+        return torch.zeros((count, *shape), dtype=torch.uint8 if dtype.kind == "u" else None)
 
     def sample(self, count: int) -> NDArray[Any]:
         return self.bench.observations(self.policy, CALIBRATION_SEEDS, count)

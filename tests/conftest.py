@@ -31,13 +31,13 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def _exporter():
+def exporter():
     """torch imports parts of its exporter at the first export; see the imports above."""
     export_onnx(torch.nn.Sequential(torch.nn.Linear(2, 1)), (2,), np.dtype(np.float32))
 
 
 @pytest.fixture
-def suites(pytester, _exporter):
+def suites(pytester, exporter):
     """A project with a copy of the suites and of one baseline (TRPO Hopper)."""
     shutil.copytree(ROOT / "suites", pytester.path / "suites")
     shutil.copytree(ROOT / "baselines/trpo-hopper", pytester.path / "baselines/trpo-hopper")

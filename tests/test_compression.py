@@ -1,0 +1,128 @@
+"""Export and post-training quantization, on a network whose size does not matter."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from pytest_drlcompress.compression.compress import compress, export_policy
+from pytest_drlcompress.compression.recipe import parse_recipe
+from pytest_drlcompress.compression.registry import builtin_registry
+from pytest_drlcompress.errors import PolicyError, RecipeError
+from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.policies.network import clip_layer, normalize_layer, squash_layers
+from pytest_drlcompress.policies.policy import Policy
+from pytest_drlcompress.runtime.onnx import OnnxController
+
+ENV = EnvSpec.parse("Hopper-v5")
+SPANS = np.geomspace(0.3, 25, 11).astype(np.float32)
+
+
+class Samples:
+    """Observations whose dimensions span very different ranges."""
+
+    def sample(self, count):
+        return np.random.default_rng(0).normal(size=(count, 11)).astype(np.float32) * SPANS
+
+    def describe(self, count):
+        return {"observations": count}
+
+
+def make_policy(kind):
+    torch.manual_seed(0)
+    low, high = -np.ones(3, np.float32), np.ones(3, np.float32)
+    activation = nn.ReLU if kind == "squashed" else nn.Tanh
+    body = [nn.Linear(11, 64), activation(), nn.Linear(64, 64), activation(), nn.Linear(64, 3)]
+    if kind == "squashed":
+        layers = [*body, *squash_layers(low, high)]
+    elif kind == "rescaled":
+        layers = [*body, *squash_layers(low * 0.4, high * 0.4)]
+    else:
+        front = normalize_layer(np.zeros(11), np.ones(11), epsilon=1e-8, clip=10.0)
+        layers = [front, *body, clip_layer(low, high)]
+    return Policy("test", ENV, nn.Sequential(*layers).eval())
+
+
+def make(policy, recipe):
+    artifact = compress(
+        policy, parse_recipe(recipe), builtin_registry(), Samples(), export_policy(policy)
+    )
+    return artifact, OnnxController(artifact.model)
+
+
+KINDS = ("squashed", "rescaled", "normalized")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_exported_model_is_the_network(kind):
+    policy = make_policy(kind)
+    _, controller = make(policy, "fp32")
+    observations = Samples().sample(64)
+    with torch.no_grad():
+        expected = policy.network(torch.from_numpy(observations)).numpy()
+    np.testing.assert_allclose(controller.act(observations), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("recipe", ["fp32", "ptdq", "ptsq", "ptsq:equalize=true"])
+def test_one_observation_gives_what_its_row_gives(kind, recipe):
+    _, controller = make(make_policy(kind), recipe)
+    observations = Samples().sample(40)
+    rows = controller.act(observations)
+    for observation, row in zip(observations, rows, strict=True):
+        np.testing.assert_array_equal(controller.act_one(observation), row)
+
+
+@pytest.mark.parametrize("recipe", ["ptdq", "ptsq"])
+def test_quantized_weights_are_unsigned_bytes(recipe):
+    artifact, _ = make(make_policy("squashed"), recipe)
+    graph = onnx.load_from_string(artifact.model).graph
+    matrices = [numpy_helper.to_array(t) for t in graph.initializer if len(t.dims) == 2]
+    assert [m.dtype for m in matrices] == [np.uint8] * 3
+    assert len(artifact.model) < 0.6 * len(make(make_policy("squashed"), "fp32")[0].model)
+
+
+def test_equalizing_leaves_the_function_and_evens_out_the_observation():
+    policy = make_policy("squashed")
+    observations = Samples().sample(500)
+    _, exact = make(policy, "fp32")
+    errors = {}
+    for recipe in ("ptsq", "ptsq:equalize=true"):
+        artifact, controller = make(policy, recipe)
+        errors[recipe] = np.abs(controller.act(observations) - exact.act(observations)).mean()
+    assert errors["ptsq:equalize=true"] < 0.8 * errors["ptsq"]
+    spans = artifact.provenance["ptsq"]["equalize"]
+    assert max(spans["span_after"]) / min(spans["span_after"]) < 0.2 * (
+        max(spans["span_before"]) / min(spans["span_before"])
+    )
+
+
+def test_the_policy_itself_is_left_alone():
+    policy = make_policy("squashed")
+    before = policy.sha256
+    del policy.__dict__["sha256"]
+    make(policy, "ptsq:equalize=true")
+    assert policy.sha256 == before
+
+
+def test_the_same_recipe_gives_the_same_bytes():
+    policy = make_policy("normalized")
+    assert make(policy, "ptsq")[0].sha256 == make(policy, "ptsq")[0].sha256
+
+
+def test_an_onnx_policy_can_be_quantized_but_not_changed():
+    model = export_policy(make_policy("squashed")).model
+    policy = Policy("file", ENV, model)
+    artifact, _ = make(policy, "ptsq")
+    assert len(artifact.model) < len(model)
+    with pytest.raises(PolicyError, match="is an ONNX file"):
+        _ = policy.network
+
+
+def test_a_model_without_linear_layers_is_refused():
+    network = nn.Sequential(nn.Tanh())
+    policy = Policy("none", ENV, network)
+    with pytest.raises(RecipeError, match="no Gemm, MatMul or Conv"):
+        make(policy, "ptdq")

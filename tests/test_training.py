@@ -1,0 +1,141 @@
+"""Training resumes after kill -9 and ends in the same weights as an uninterrupted one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.numpy import load_file
+
+from pytest_drlcompress.errors import TrainingError
+from pytest_drlcompress.training.recipes import choose, read_recipes
+
+RECIPES = """
+[tiny-trpo]
+algorithm = "trpo"
+environment = "Pendulum-v1"
+steps = 768
+segment = 256
+n_envs = 2
+normalize = true
+net_arch = [16, 16]
+activation = "Tanh"
+hyperparameters = {n_steps = 64, batch_size = 64, n_critic_updates = 2}
+
+[tiny-sac]
+algorithm = "sac"
+environment = "Pendulum-v1"
+steps = 600
+segment = 200
+net_arch = [16, 16]
+hyperparameters = {learning_starts = 100, batch_size = 32, train_freq = 8, gradient_steps = 2}
+"""
+
+
+def command(folder, baseline):
+    return [
+        sys.executable, "-m", "pytest_drlcompress", "train", baseline,
+        "--recipes", str(folder / "recipes.toml"),
+        "--work", str(folder / "work"), "--out", str(folder / "out"),
+    ]  # fmt: skip
+
+
+def train(folder, baseline):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command(folder, baseline), capture_output=True, text=True, env=environment, check=False
+    )
+
+
+def kill_after_first_segment(folder, baseline):
+    process = subprocess.Popen(command(folder, baseline), stdout=subprocess.DEVNULL)
+    state = folder / "work" / baseline / "state.json"
+    while not state.exists():
+        assert process.poll() is None, "the training ended before it could be killed"
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert json.loads(state.read_text())["segment"] < 3
+
+
+def result(folder, baseline):
+    state = json.loads((folder / "work" / baseline / "state.json").read_text())
+    del state["seconds"]
+    return state, load_file(folder / "work" / baseline / "best" / "policy.safetensors")
+
+
+@pytest.mark.parametrize("baseline", ["tiny-trpo", "tiny-sac"])
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, baseline):
+    folders = tmp_path / "whole", tmp_path / "killed"
+    for folder in folders:
+        folder.mkdir()
+        (folder / "recipes.toml").write_text(RECIPES)
+    kill_after_first_segment(folders[1], baseline)
+    ended = [train(folder, baseline) for folder in folders]
+    states, weights = zip(*(result(folder, baseline) for folder in folders), strict=True)
+    assert states[0] == states[1]
+    assert len(states[0]["curve"]) == 3
+    assert weights[0].keys() == weights[1].keys()
+    for name, array in weights[0].items():
+        assert (array == weights[1][name]).all(), name
+    for run, folder in zip(ended, folders, strict=True):
+        # so short a training learns nothing, and what has learned nothing is not recorded
+        assert run.returncode == 2, run.stderr
+        assert "is not recorded: The baseline does not significantly beat" in run.stderr
+        assert not (folder / "out" / baseline).exists()
+
+
+class TestRecipes:
+    def read(self, tmp_path, text):
+        path = tmp_path / "recipes.toml"
+        path.write_text(text)
+        return read_recipes(path)
+
+    def test_defaults_apply_to_their_algorithm(self, tmp_path):
+        recipes = self.read(
+            tmp_path,
+            """
+            [defaults.sac]
+            segment = 7
+            hyperparameters = {gamma = 0.9, batch_size = 5}
+            [a]
+            algorithm = "sac"
+            environment = "Hopper-v5"
+            steps = 1
+            hyperparameters = {gamma = 0.5}
+            """,
+        )
+        assert recipes["a"].segment == 7
+        assert recipes["a"].hyperparameters == {"gamma": 0.5, "batch_size": 5}
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("[a", "cannot be read"),
+            ('[a]\nalgorithm = "sac"', "is incomplete"),
+            ('[a]\nalgorithm = "sac"\nspeed = 3', "unknown keys speed"),
+            (
+                '[a]\nalgorithm = "a3c"\nenvironment = "E"\nsteps = 1\nsegment = 1',
+                "unknown algorithm 'a3c'",
+            ),
+            (
+                '[a]\nalgorithm = "sac"\nenvironment = "E"\nsteps = 0\nsegment = 1',
+                "needs steps > 0",
+            ),
+        ],
+    )
+    def test_a_wrong_file_is_one_clear_error(self, tmp_path, text, message):
+        with pytest.raises(TrainingError, match=message):
+            self.read(tmp_path, text)
+
+    def test_unknown_baselines_name_the_closest(self, tmp_path):
+        (tmp_path / "recipes.toml").write_text(RECIPES)
+        run = train(tmp_path, "tiny-sacc")
+        assert run.returncode == 2
+        assert run.stderr.strip().endswith("did you mean 'tiny-sac'?")
+        assert "Traceback" not in run.stderr
+        with pytest.raises(TrainingError):
+            choose({}, "anything")
