@@ -1,4 +1,4 @@
-"""``python -m pytest_drlcompress``: train baselines, import existing policies."""
+"""``python -m pytest_drlcompress``: train baselines, import policies, sweep pruning."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from pytest_drlcompress.errors import DrlcError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 2 and a line on standard error for what the user can mend."""
-    from pytest_drlcompress import importing
+    from pytest_drlcompress import importing, sweep_command
     from pytest_drlcompress.training import command as training
 
     parser = argparse.ArgumentParser(prog="python -m pytest_drlcompress", description=__doc__)
@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, module, summary in (
         ("train", training, "train baselines from recipes.toml; the same command resumes"),
         ("import", importing, "make an SB3 zip a baseline"),
+        ("sweep", sweep_command, "find the most pruning that keeps the return"),
     ):
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)

@@ -11,8 +11,8 @@ from torch import nn
 
 from pytest_drlcompress.compression.export import export_onnx
 from pytest_drlcompress.errors import BaselineError
-from pytest_drlcompress.evaluation.references import measure_pool, measure_references
 from pytest_drlcompress.evaluation.reference import Reference
+from pytest_drlcompress.evaluation.references import measure_pool, measure_references
 from pytest_drlcompress.files import write_json
 from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.store import RECORD, load_policy, read_record, save_network

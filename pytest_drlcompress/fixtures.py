@@ -10,7 +10,7 @@ import pytest
 from pytest_drlcompress.budgets import Budgets, read_budgets
 from pytest_drlcompress.compression.recipe import variant_id
 from pytest_drlcompress.errors import DrlcError
-from pytest_drlcompress.gates import Gate
+from pytest_drlcompress.gates import VERDICT_PROPERTY, Gate
 from pytest_drlcompress.session import RUN, Run
 from pytest_drlcompress.verdict import Verdict
 
@@ -88,6 +88,33 @@ def latency(request: pytest.FixtureRequest, variant: Variant) -> Gate:
     return gate
 
 
+@pytest.fixture
+def pruning_sweep(request: pytest.FixtureRequest, _drlc_policy_text: str) -> Gate:
+    """Gate on the most pruning that keeps the return; needs ``--drlc-sweep``.
+
+    Parametrize it (``indirect=True``) with recipes without an amount: ``l1``, ``l2+ptdq``. The
+    retention verdict of each ratio is in the reports as well.
+    """
+    run = _run(request)
+    if not run.settings.sweep:
+        pytest.skip("a pruning sweep takes minutes for each policy; run it with --drlc-sweep")
+    from pytest_drlcompress.sweep import Point, run_sweep
+
+    budgets = _budgets(request)
+    family = str(getattr(request, "param", "l2"))
+
+    def report(point: Point) -> None:
+        if point.retention is not None:
+            request.node.user_properties.append((VERDICT_PROPERTY, point.retention.to_json()))
+
+    def measure() -> Verdict:
+        with _live(request.config):
+            sweep = run_sweep(run.bench, _drlc_policy_text, family, budgets, on_point=report)
+            return sweep.verdict
+
+    return Gate(item=request.node, judge=measure, inconclusive=run.settings.inconclusive)
+
+
 def _gate(
     request: pytest.FixtureRequest,
     variant: Variant,
@@ -95,10 +122,7 @@ def _gate(
     judge: "Callable[[Workbench, str, str, Budgets], Verdict]",
 ) -> Gate:
     run = _run(request)
-    try:
-        budgets = read_budgets(request.node)
-    except ValueError as error:
-        pytest.fail(str(error), pytrace=False)
+    budgets = _budgets(request)
 
     def measure() -> Verdict:
         with _live(request.config):
@@ -111,6 +135,13 @@ def _gate(
         expected=_or_fail(lambda: _expected(run, variant, name, budgets)),
         recording=bool(run.settings.record),
     )
+
+
+def _budgets(request: pytest.FixtureRequest) -> Budgets:
+    try:
+        return read_budgets(request.node)
+    except ValueError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 def _expected(run: Run, variant: Variant, name: str, budgets: Budgets) -> "Expectation | None":

@@ -3,14 +3,14 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 
 from pytest_drlcompress.budgets import Budgets
 from pytest_drlcompress.compression.recipe import variant_id
+from pytest_drlcompress.diagnosis import broken_layers, contributions, describe_broken, hint
 from pytest_drlcompress.errors import ArtifactError, EpisodeError
 from pytest_drlcompress.evaluation.retention import (
-    Progress,
     RetentionSettings,
     episode_seeds,
     judge,
@@ -18,8 +18,12 @@ from pytest_drlcompress.evaluation.retention import (
 )
 from pytest_drlcompress.measurement.action_error import ActionError, measure_action_error
 from pytest_drlcompress.measurement.latency import measure_latency_ratio
+from pytest_drlcompress.progress import gate_line
 from pytest_drlcompress.verdict import State, Verdict
 from pytest_drlcompress.workbench import Workbench
+
+_NAMED_CONTRIBUTIONS = 3
+"""How many quantizers an action error's reason names."""
 
 
 def judge_retention(
@@ -27,7 +31,6 @@ def judge_retention(
     policy: str,
     variant: str,
     budgets: Budgets,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Verdict:
     """Does the variant keep its share of the baseline's return?
 
@@ -38,34 +41,43 @@ def judge_retention(
         budgets.retention(settings), settings.alpha, settings.max_episodes, settings.seed
     )
     loaded = bench.load(policy)
-    env = loaded.policy.env
+    perturb = budgets.perturbation(settings)
+    gate = f"retention under {perturb}" if perturb else "retention"
+    conditions = f"{loaded.policy.env} {perturb}".strip()
     started = time.monotonic()
     try:
         artifact = bench.artifact(policy, variant)
         bench.controller(policy, variant)  # shapes first: a misfit is no matter of episodes
-        reference = bench.reference(policy)
-        seeds = episode_seeds(artifact.sha256, str(env), asked, asked.max_episodes)
-        order = pool_order(artifact.sha256, str(env), asked, len(reference.returns))
-        episodes = bench.episodes(artifact, env, seeds)
-        verdict = judge(
-            (episode.total for episode in episodes),
-            reference,
-            order,
-            asked,
-            policy=loaded.policy.id,
-            variant=variant_id(variant),
-            on_progress=on_progress,
-        )
-        episodes.close()  # type: ignore[attr-defined]  # a generator; drops those in flight
+        reference = bench.reference(policy, perturb)
+        seeds = episode_seeds(artifact.sha256, conditions, asked, asked.max_episodes)
+        order = pool_order(artifact.sha256, conditions, asked, len(reference.returns))
+        with gate_line(f"{loaded.policy.id} {variant_id(variant)}") as line:
+            episodes = bench.episodes(policy, artifact, seeds, perturb, line.on_steps)
+            with closing(episodes):  # drops the episodes in flight
+                verdict = judge(
+                    (episode.total for episode in episodes),
+                    reference,
+                    order,
+                    asked,
+                    policy=loaded.policy.id,
+                    variant=variant_id(variant),
+                    on_progress=line.on_progress,
+                )
     except (EpisodeError, ArtifactError) as error:
-        refused = _verdict("retention", loaded.policy.id, variant, asked.min_retention)
+        refused = _verdict(gate, loaded.policy.id, variant, asked.min_retention)
         return refused(state=State.FAIL, reason=f"{error}.", unit="episodes", alpha=asked.alpha)
     details = {**verdict.details, "seconds": round(time.monotonic() - started, 2)}
-    return dataclasses.replace(verdict, details=details)
+    reason = verdict.reason
+    if verdict.state is State.FAIL and (advice := hint(bench, policy, variant)):
+        reason += f"\n    {advice}"
+    return dataclasses.replace(verdict, gate=gate, reason=reason, details=details)
 
 
 def judge_action_error(bench: Workbench, policy: str, variant: str, budgets: Budgets) -> Verdict:
-    """Are the variant's actions close to the fp32 artifact's on the policy's own observations?"""
+    """Are the variant's actions close to the fp32 artifact's on the policy's own observations?
+
+    A quantized variant that executes a linear layer in fp32 FAILs whatever its error.
+    """
     loaded = bench.load(policy)
     limit = budgets.action_error(bench.settings)
     action = loaded.policy.env.action
@@ -75,12 +87,20 @@ def judge_action_error(bench: Workbench, policy: str, variant: str, budgets: Bud
         error = measure_action_error(
             bench.controller(policy, ""), candidate, bench.probe_observations(policy), action
         )
+        broken = broken_layers(bench, policy, variant)
     except ArtifactError as failure:
         return verdict(state=State.FAIL, reason=f"{failure}.")
-    passed = error.mean <= limit  # NaN fails
+    passed = error.mean <= limit and not broken  # NaN fails
+    reason = _describe_error(error, discrete=action.discrete)
+    if broken:
+        reason = f"{describe_broken(broken)} {reason}"
+    found = contributions(bench, policy, variant)
+    if found:
+        top = ", ".join(f"{c} {c.error:.2%}" for c in found[:_NAMED_CONTRIBUTIONS])
+        reason += f"\n    alone, the quantizers of: {top}"
     return verdict(
         state=State.PASS if passed else State.FAIL,
-        reason=_describe_error(error, discrete=action.discrete),
+        reason=reason,
         estimate=error.mean,
         sample_size=error.count,
         unit="observations",
@@ -88,6 +108,8 @@ def judge_action_error(bench: Workbench, policy: str, variant: str, budgets: Bud
             "max": error.maximum,
             "sqnr_db": error.sqnr_db if math.isfinite(error.sqnr_db) else None,
             "by_dimension": list(error.by_dimension),
+            "attribution": [contribution.to_json() for contribution in found],
+            "fp32_layers": {layer.node: layer.reason for layer in broken},
         },
     )
 

@@ -26,21 +26,25 @@ class Settings:
     seed: int
     max_action_error: float
     inconclusive: str
+    perturb: str
+    workers: int
     trust: bool
     vecnormalize: str | None
     baselines: Path
     record: str
+    sweep: bool
     cache: bool
     from_cli: frozenset[str]
 
     def header(self) -> str:
         """The effective values in one line."""
         asked = f", policies {' '.join(self.policies)}" if self.policies else ""
+        perturbed = f", perturbed by {self.perturb}" if self.perturb else ""
         variants = f", variants {' '.join(self.variants)}" if self.variants else ""
         return (
             f"drlcompress: retention >= {self.min_retention:g}, alpha {self.alpha:g}, at most"
             f" {self.max_episodes} episodes, seed {self.seed}, inconclusive: {self.inconclusive},"
-            f" action error <= {self.max_action_error:g}{asked}{variants}"
+            f" action error <= {self.max_action_error:g}{perturbed}{asked}{variants}"
         )
 
 
@@ -144,6 +148,16 @@ _OPTIONS = (
         _one_of(("fail", "xfail", "skip")), "fail", metavar="OUTCOME",
     ),
     _Option(
+        "perturb",
+        "judge retention under disturbances: observation_noise=0.05 (in standard deviations),"
+        " action_noise=0.1 (in half ranges), mass=1.2, friction=0.8 (factors), joined by commas",
+        str, "", metavar="KEY=NUMBER,...",
+    ),
+    _Option(
+        "workers", "processor cores for rollouts (default: all; 1 in an xdist worker)",
+        _whole(1), 0, metavar="N",
+    ),
+    _Option(
         "trust", "allow reading the pickle of VecNormalize statistics beside an SB3 zip",
         str, False, flag=True,
     ),
@@ -159,6 +173,9 @@ _OPTIONS = (
     _Option(
         "record", "record the verdicts of this run's baselines: new (only missing ones) or all",
         _one_of(("new", "all")), "", metavar="new|all",
+    ),
+    _Option(
+        "sweep", "run the pruning sweeps, which take minutes for each policy", str, False, flag=True
     ),
     _Option("no_cache", "measure every episode again", str, False, flag=True),
 )  # fmt: skip
@@ -205,6 +222,13 @@ def read_settings(config: "pytest.Config") -> Settings:
     cache = not values.pop("no_cache")
     values["baselines"] = config.rootpath / values["baselines"]
     return Settings(**values, cache=cache, from_cli=frozenset(from_cli))
+
+
+def default_settings(**given: Any) -> Settings:
+    """Every option's default, but for the fields ``given``: settings outside pytest."""
+    values = {option.field: option.default for option in _OPTIONS}
+    cache = not values.pop("no_cache")
+    return Settings(**{"cache": cache, "from_cli": frozenset(given), **values, **given})
 
 
 def _read(option: _Option, source: str, given: Any) -> Any:

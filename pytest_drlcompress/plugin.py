@@ -11,6 +11,7 @@ from pytest_drlcompress.fixtures import (  # noqa: F401 (fixtures register by be
     artifact,
     latency,
     policy,
+    pruning_sweep,
     retention,
     variant,
 )

@@ -19,7 +19,7 @@ from pytest_drlcompress.verdict import Verdict
 if TYPE_CHECKING:
     from pytest_drlcompress.workbench import Workbench
 
-GATES = ("retention", "action_error", "latency")
+GATES = ("retention", "action_error", "latency", "pruning_sweep")
 """Fixtures that make a test a gate."""
 
 _GATES_OUTPUT = "drlcompress_gates"
@@ -77,6 +77,8 @@ class Run:
 
     def finish(self, session: pytest.Session) -> None:
         """Fail a run that lost a gate; write what was asked to be recorded."""
+        if self._bench is not None:
+            self._bench.close()
         if self.worker:
             output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
             output[_GATES_OUTPUT] = sorted(self.gates)
@@ -104,9 +106,10 @@ class Run:
             DrlcError: one of them does not exist, cannot be read or does not fit.
         """
         settings = self.settings
-        if not (settings.policies or settings.variants or settings.env):
+        if not (settings.policies or settings.variants or settings.env or settings.perturb):
             return
         from pytest_drlcompress.compression.recipe import parse_recipe
+        from pytest_drlcompress.evaluation.perturb import Perturbation
         from pytest_drlcompress.policies.environment import EnvSpec
 
         for variant in settings.variants:
@@ -114,6 +117,8 @@ class Run:
                 self.bench.registry.resolve(parse_recipe(variant))
             elif not Path(variant).is_file():
                 raise ArtifactError(f"variant {variant!r}: no such file")
+        if settings.perturb:
+            Perturbation.parse(settings.perturb)
         if settings.env is not None:
             _ = EnvSpec.parse(settings.env).spaces
         if settings.policies:
@@ -170,6 +175,10 @@ def start(config: pytest.Config) -> None:
     if settings.record and config.getoption("numprocesses", None):
         raise pytest.UsageError(
             "--drlc-record writes into the baselines and needs a run in one process: leave out -n"
+        )
+    if settings.record and settings.sweep:
+        raise pytest.UsageError(
+            "--drlc-sweep measures and is not recorded: leave out --drlc-sweep or --drlc-record"
         )
     try:
         run.check_names()

@@ -3,7 +3,8 @@
 One ``Workbench`` lives in a process for a whole run; all its methods remember their results.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,9 +33,11 @@ from pytest_drlcompress.evaluation.cache import (
     through_cache,
 )
 from pytest_drlcompress.evaluation.episodes import Episode
-from pytest_drlcompress.evaluation.references import measure_references
+from pytest_drlcompress.evaluation.perturb import UNPERTURBED, Perturbation
 from pytest_drlcompress.evaluation.reference import Reference
+from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import rollout
+from pytest_drlcompress.evaluation.workers import Crew
 from pytest_drlcompress.options import Settings
 from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
@@ -77,7 +80,8 @@ class Workbench:
         self.exported: Callable[[str], Artifact] = cache(self._exported)
         self.artifact: Callable[[str, str], Artifact] = cache(self._artifact)
         self.controller: Callable[[str, str], OnnxController] = cache(self._controller)
-        self.reference: Callable[[str], Reference] = cache(self._reference)
+        self.reference: Callable[[str, str], Reference] = cache(self._reference)
+        self._crew = Crew(settings.workers or _cores())
         self.observations: Callable[[str, int, int], NDArray[Any]] = cache(self._observations)
 
     def policy_texts(self) -> list[str]:
@@ -100,15 +104,42 @@ class Workbench:
         )
         return [*DEFAULT_VARIANTS, *recorded]
 
-    def episodes(self, artifact: Artifact, env: EnvSpec, seeds: Sequence[int]) -> Iterator[Episode]:
-        """Episodes of ``artifact`` in the order of ``seeds``, remembered across runs."""
-        key = episode_key(artifact.sha256, str(env), current_versions())
+    def episodes(
+        self,
+        policy: str,
+        artifact: Artifact,
+        seeds: Sequence[int],
+        perturb: str = "",
+        on_steps: Callable[[int], None] = lambda steps: None,
+    ) -> Generator[Episode, None, None]:
+        """Episodes of ``artifact`` in the order of ``seeds``, remembered across runs.
 
-        def run(missing: Sequence[int]) -> Iterator[Episode]:
-            with step_counter(f"{artifact.policy} {artifact.recipe}") as on_steps:
-                yield from rollout(env, OnnxController(artifact.model), missing, on_steps=on_steps)
+        ``policy`` tells the environment, and the unit of ``perturb``'s observation noise.
+        """
+        spec = self.load(policy).policy.env
+        disturbance = self._disturbance(policy, perturb)
+        unit = disturbance["observation_std"]
+        conditions = f"{spec} {perturb} {'' if unit is None else unit.tolist()}".strip()
+        yield from through_cache(
+            self._cache,
+            episode_key(artifact.sha256, conditions, current_versions()),
+            seeds,
+            lambda missing: rollout(
+                spec, artifact.model, missing, workers=self._crew, on_steps=on_steps, **disturbance
+            ),
+        )
 
-        yield from through_cache(self._cache, key, seeds, run)
+    def close(self) -> None:
+        """End the worker processes."""
+        self._crew.close()
+
+    def _disturbance(self, policy: str, perturb: str) -> dict[str, Any]:
+        perturbation = Perturbation.parse(perturb) if perturb else UNPERTURBED
+        unit = None
+        if perturbation.observation_noise:
+            seen = self.observations(policy, CALIBRATION_SEEDS, _PROBE_OBSERVATIONS)
+            unit = seen.std(axis=0, dtype=np.float64)
+        return {"perturbation": perturbation, "observation_std": unit}
 
     def _load(self, text: str) -> LoadedPolicy:
         settings = self.settings
@@ -165,21 +196,28 @@ class Workbench:
             )
         return controller
 
-    def _reference(self, policy: str) -> Reference:
+    def _reference(self, policy: str, perturb: str = "") -> Reference:
         """The recorded reference, or one measured now.
 
-        A record made with other versions of the environment is not comparable: returns are
-        then measured again, with the versions at hand, rather than held against it.
+        Nothing is recorded of a perturbed environment. A record made with other versions of the
+        environment is not comparable: returns are then measured again, with the versions at
+        hand, rather than held against it.
         """
         loaded = self.load(policy)
-        needed = self.settings.max_episodes
-        record = loaded.record
-        recorded = record.reference if record and _same_environment(record.versions) else None
+        needed, record = self.settings.max_episodes, loaded.record
+        comparable = record is not None and not perturb and _same_environment(record.versions)
+        recorded = record.reference if record and comparable else None
         if recorded is not None and len(recorded.returns) >= needed:
             return recorded
         env, count = loaded.policy.env, max(needed, POOL_EPISODES)
-        pool = list(self.episodes(self.exported(policy), env, range(count)))
-        random, zero = (recorded.random, recorded.zero) if recorded else measure_references(env)
+        with step_counter(f"{loaded.policy.id} reference") as on_steps:
+            exported = self.exported(policy)
+            pool = list(self.episodes(policy, exported, range(count), perturb, on_steps))
+            if recorded:
+                random, zero = recorded.random, recorded.zero
+            else:
+                disturbance = self._disturbance(policy, perturb)
+                random, zero = measure_references(env, **disturbance, on_steps=on_steps)
         return Reference(
             returns=tuple(episode.total for episode in pool),
             seeds=tuple(episode.seed for episode in pool),
@@ -230,6 +268,13 @@ class _OwnRollouts:
             "observations": count,
             "policy": "fp32",
         }
+
+
+def _cores() -> int:
+    """Cores for one process's rollouts; the workers of xdist have one each."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 def _same_environment(recorded: Any) -> bool:

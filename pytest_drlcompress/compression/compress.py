@@ -44,16 +44,18 @@ def compress(
     """
     steps = registry.resolve(recipe).steps
     provenance: dict[str, Any] = _versions()
-    network_steps = [step for step in steps if registry.kinds[step.name].level == "network"]
-    if network_steps:
+    on_network = [step for step in steps if registry.kinds[step.name].level != "graph"]
+    model: Any = exported.model
+    if on_network:
         network: Any = copy.deepcopy(policy.network)
-        for step in network_steps:
+        for step in on_network:
             network = _apply(registry, step, network, observations, provenance)
-        shape, dtype, _ = policy.env.spaces
-        model: Any = export_onnx(network, shape, dtype)
-    else:
-        model = exported.model
-    for step in steps[len(network_steps) :]:
+        if registry.kinds[on_network[-1].name].level == "export":
+            model = network  # the last of these steps made the ONNX bytes itself
+        else:
+            shape, dtype, _ = policy.env.spaces
+            model = export_onnx(network, shape, dtype)
+    for step in steps[len(on_network) :]:
         model = _apply(registry, step, model, observations, provenance)
     return Artifact(model, policy.id, str(recipe), provenance)
 

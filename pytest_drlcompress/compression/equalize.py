@@ -39,10 +39,8 @@ def equalize_observation(model: bytes, observations: NDArray[Any]) -> tuple[byte
     matrix = numpy_helper.to_array(tensor)
     columns = matrix if transposed else matrix.T  # (out, in)
     features = _input_of(proto, layer.input[0], observations)
-    span, weight = np.abs(features).max(0), np.abs(columns).max(0)
-    scale = np.ones(span.shape, np.float32)
-    used = (span > 0) & (weight > 0)
-    scale[used] = span[used] ** STRENGTH / weight[used] ** (1 - STRENGTH)
+    span = np.abs(features).max(0)
+    scale = migration(span, np.abs(columns).max(0))
     scaled = columns * scale
     tensor.CopyFrom(
         numpy_helper.from_array(
@@ -62,6 +60,20 @@ def equalize_observation(model: bytes, observations: NDArray[Any]) -> tuple[byte
         "span_after": [float(f"{v:.6g}") for v in after],
     }
     return bytes(proto.SerializeToString()), spans
+
+
+def migration(
+    span: NDArray[Any], weight: NDArray[Any], strength: float = STRENGTH
+) -> NDArray[np.float32]:
+    """What to divide each input of a layer by: ``span^a / weight^(1 - a)``, 1 where unused.
+
+    ``span`` and ``weight`` ``(inputs,)`` are the largest magnitudes of the input and of the
+    weights it meets.
+    """
+    scale = np.ones(span.shape, np.float32)
+    used = (span > 0) & (weight > 0)
+    scale[used] = span[used] ** strength / weight[used] ** (1 - strength)
+    return scale
 
 
 def _input_of(proto: onnx.ModelProto, name: str, observations: NDArray[Any]) -> NDArray[Any]:

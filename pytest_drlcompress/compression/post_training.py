@@ -24,12 +24,12 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from pytest_drlcompress.compression.equalize import equalize_observation
+from pytest_drlcompress.compression.placement import LINEAR
 from pytest_drlcompress.compression.recipe import Step
 from pytest_drlcompress.compression.registry import Observations, Result, StepKind
 from pytest_drlcompress.errors import RecipeError
 
-_LINEAR = ("Gemm", "MatMul", "Conv")
-_STATIC = (*_LINEAR, "MaxPool", "Add", "Relu", "Reshape", "Flatten")
+_STATIC = (*LINEAR, "MaxPool", "Add", "Relu", "Reshape", "Flatten")
 _CALIBRATION_BATCH = 256
 
 
@@ -55,12 +55,32 @@ def _ptsq(model: bytes, step: Step, observations: Observations) -> Result:
     calibration = observations.sample(samples)
     if step.options["equalize"]:
         model, provenance["equalize"] = equalize_observation(model, calibration)
+    quantized = quantize_statically(
+        model,
+        calibration,
+        per_channel=bool(step.options["per_channel"]),
+        method=str(step.options["method"]),
+    )
+    return Result(quantized, provenance)
+
+
+def quantize_statically(
+    model: bytes, calibration: NDArray[Any], *, per_channel: bool = False, method: str = "minmax"
+) -> bytes:
+    """``model`` with 8-bit weights and activations between its first and last linear layer.
+
+    ``calibration`` is ``(count, *observation_shape)``; ``method`` is ``"minmax"`` or
+    ``"percentile"``. Convolutions always have a scale per channel.
+
+    Raises:
+        RecipeError: there is no layer to quantize.
+    """
     with tempfile.TemporaryDirectory() as folder:
         prepared, target = _prepare(model, Path(folder))
         graph = onnx.load(prepared).graph
         convolutions = [node.input[1] for node in graph.node if node.op_type == "Conv"]
-        per_channel = [node.input[1] for node in graph.node if node.op_type in _LINEAR]
-        channels = per_channel if step.options["per_channel"] else convolutions
+        linear = [node.input[1] for node in graph.node if node.op_type in LINEAR]
+        channels = linear if per_channel else convolutions
         quantize_static(
             prepared,
             target,
@@ -69,7 +89,7 @@ def _ptsq(model: bytes, step: Step, observations: Observations) -> Result:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QUInt8,
             per_channel=False,
-            calibrate_method=_METHODS[str(step.options["method"])],
+            calibrate_method=_METHODS[method],
             nodes_to_quantize=_between_linear_layers(graph),
             op_types_to_quantize=list(_STATIC),
             extra_options={
@@ -81,7 +101,7 @@ def _ptsq(model: bytes, step: Step, observations: Observations) -> Result:
                 "TensorQuantOverrides": {name: [{"axis": 0}] for name in channels},
             },
         )
-        return Result(target.read_bytes(), provenance)
+        return target.read_bytes()
 
 
 _METHODS = MappingProxyType(
@@ -94,6 +114,7 @@ PTDQ = StepKind(
     _ptdq,
     "post-training dynamic quantization: 8-bit weights, activations quantized at run time",
     options={"per_channel": False, "equalize": False, "samples": 2048},
+    quantizes=True,
 )
 PTSQ = StepKind(
     "ptsq",
@@ -102,6 +123,7 @@ PTSQ = StepKind(
     "post-training static quantization: 8-bit weights and activations, calibrated ranges",
     options={"per_channel": False, "equalize": False, "samples": 2048, "method": "minmax"},
     choices={"method": tuple(_METHODS)},
+    quantizes=True,
 )
 
 
@@ -130,7 +152,7 @@ def _prepare(model: bytes, folder: Path) -> tuple[Path, Path]:
     source.write_bytes(model)
     quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
     proto = onnx.load(prepared)
-    if not any(node.op_type in _LINEAR for node in proto.graph.node):
+    if not any(node.op_type in LINEAR for node in proto.graph.node):
         raise RecipeError("this model has no Gemm, MatMul or Conv node that could be quantized")
     # shapes inferred before Gemm becomes MatMul + Add contradict the ones inferred after
     # (microsoft/onnxruntime#25890)
@@ -147,6 +169,6 @@ def _between_linear_layers(graph: onnx.GraphProto) -> list[str]:
     """
     for position, node in enumerate(graph.node):
         node.name = node.name or f"node_{position}"
-    linear = [i for i, node in enumerate(graph.node) if node.op_type in _LINEAR]
+    linear = [i for i, node in enumerate(graph.node) if node.op_type in LINEAR]
     inside = graph.node[linear[0] : linear[-1] + 1]
     return [node.name for node in inside if node.op_type in _STATIC]

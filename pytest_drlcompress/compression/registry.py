@@ -1,25 +1,35 @@
 """Which compression steps there are, what they take, and what carries them out.
 
-A step works on the torch network (``level="network"``: pruning, sparsity, training) or on
-the exported ONNX model (``level="graph"``: post-training quantization). Network steps come
-first; a recipe that needs them cannot start from an ONNX file.
+A step works on the torch network (``level="network"``: pruning, sparsity), makes the ONNX
+model out of it (``level="export"``: quantization-aware training, which learns numbers that only
+the model can hold), or works on the exported ONNX model (``level="graph"``: post-training
+quantization). They come in this order; a recipe with one of the first two cannot start from an
+ONNX file.
 """
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pytest_drlcompress.compression.recipe import Recipe, Step
 from pytest_drlcompress.errors import RecipeError
 from pytest_drlcompress.optiontext import Scalar
 
+Level = Literal["network", "export", "graph"]
+_ORDER: tuple[Level, ...] = get_args(Level)
+
 
 class Observations(Protocol):
     """Observations from the policy's own rollouts, for calibration and distillation."""
+
+    def blank(self, count: int) -> Tensor:
+        """Zeros ``(count, *observation_shape)`` of the observation's type, to trace a network."""
+        ...
 
     def sample(self, count: int) -> NDArray[Any]:
         """``(count, *observation_shape)``, the same for every call with this ``count``."""
@@ -42,20 +52,23 @@ class Result:
 class StepKind:
     """A compression step that recipes can name.
 
-    ``apply(value, step, observations)`` gets the torch network (``level="network"``) or the
-    ONNX bytes (``level="graph"``) and returns a ``Result`` of the same kind; options it was
-    not given have the values of ``options``. ``amount`` is the open interval the amount must
-    lie in, ``None`` where there is none to give; ``default_amount`` makes it optional.
+    ``apply(value, step, observations)`` gets the torch network (``level="network"`` and
+    ``"export"``) or the ONNX bytes (``"graph"``) and returns a ``Result`` with a network
+    (``"network"``) or ONNX bytes (the others); options it was not given have the values of
+    ``options``. ``amount`` is the open interval the amount must lie in, ``None`` where there is
+    none to give; ``default_amount`` makes it optional. ``quantizes`` claims that every linear
+    layer of the result executes in int8, which the quantization-error gate then checks.
     """
 
     name: str
-    level: Literal["network", "graph"]
+    level: Level
     apply: Callable[[Any, Step, Observations], Result]
     summary: str
     amount: tuple[float, float] | None = None
     default_amount: float | None = None
     options: Mapping[str, Scalar] = field(default_factory=dict)
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    quantizes: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,15 +93,19 @@ class Registry:
 
         Raises:
             RecipeError: an unknown step or option, a missing or impossible amount, an option
-                of the wrong type, or a network step after a graph step.
+                of the wrong type, or steps in an impossible order.
         """
         steps = tuple(self._resolve(recipe, step) for step in recipe.steps)
         levels = [self.kinds[step.name].level for step in steps]
-        if "network" in levels[levels.index("graph") :] if "graph" in levels else False:
+        if levels != sorted(levels, key=_ORDER.index):
             raise RecipeError(
                 f"recipe {str(recipe)!r}: steps that change the network must come before those"
                 " that quantize the exported model"
             )
+        if levels.count("export") > 1 or (
+            "export" in levels and any(self.kinds[step.name].quantizes for step in steps[:-1])
+        ):
+            raise RecipeError(f"recipe {str(recipe)!r} quantizes twice")
         names = [step.name for step in steps]
         if len(set(names)) < len(names):
             raise RecipeError(f"recipe {str(recipe)!r} names a step twice")
@@ -124,9 +141,11 @@ class Registry:
 def builtin_registry() -> Registry:
     """The steps that come with the plugin."""
     from pytest_drlcompress.compression.post_training import PTDQ, PTSQ
+    from pytest_drlcompress.compression.qat import QAT
+    from pytest_drlcompress.compression.structured import L1, L2
 
     fp32 = StepKind("fp32", "graph", lambda model, step, observations: Result(model), "export only")
-    kinds = (fp32, PTDQ, PTSQ)
+    kinds = (fp32, PTDQ, PTSQ, QAT, L1, L2)
     return Registry(MappingProxyType({kind.name: kind for kind in kinds}))
 
 

@@ -9,7 +9,7 @@ as well: what a gate sees does not depend on what else was in flight.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -93,7 +93,7 @@ def run_episodes(
     stepper: Stepper,
     pilot: Pilot,
     action: ActionSpec,
-    seeds: Sequence[int],
+    seeds: Iterable[int],
     *,
     record: bool = False,
     noise: Noise | None = None,
@@ -110,11 +110,12 @@ def run_episodes(
         EpisodeError: the environment or the policy failed, or a reward or an observation
             is not finite. Episodes with earlier seeds are yielded first.
     """
-    flights = _Flights(stepper, seeds, on_start, noise, record=record)
+    flights = _Flights(stepper, action, seeds, on_start, noise, record=record)
     for slot in range(stepper.slots):
         flights.start(slot)
     while True:
-        yield from flights.finished()
+        while flights.ready:
+            yield flights.next_result()
         if flights.done:
             return
         observations = stepper.observations
@@ -122,7 +123,7 @@ def run_episodes(
             observations = noise.observe(observations)
         flights.see(observations)
         actions = _act(pilot, observations, action)
-        flights.check_actions(action, actions)
+        flights.check_actions(actions)
         if noise is not None:
             actions = noise.disturb(actions)
         if flights.count:
@@ -133,40 +134,55 @@ def run_episodes(
 
 
 class _Flights:
-    """Which episode each slot is in, and the results whose turn has not come."""
+    """Which episode each slot is in, and the results whose turn has not come.
+
+    At 40,000 steps a second every microsecond here is a per cent or so: the checks of each step
+    are one number for all slots, and only where that looks wrong, slot by slot.
+    """
 
     def __init__(
         self,
         stepper: Stepper,
-        seeds: Sequence[int],
+        action: ActionSpec,
+        seeds: Iterable[int],
         on_start: Callable[[int, int], None],
         noise: Noise | None,
         *,
         record: bool,
     ) -> None:
-        self._stepper, self._seeds, self._on_start, self._noise = stepper, seeds, on_start, noise
+        self._stepper, self._on_start, self._noise = stepper, on_start, noise
+        self._action, self._coming = action, iter(seeds)
+        # what is inside these is inside the action space, in every dimension
+        self._least = 0 if action.discrete else action.low.max()
+        self._most = action.n - 1 if action.discrete else action.high.min()
         slots = stepper.slots
         self.busy: NDArray[np.bool_] = np.zeros(slots, np.bool_)
         self.count = 0
-        self._position = np.zeros(slots, np.int64)
+        self._position, self._seeds = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
         self._totals, self._lengths = np.zeros(slots), np.zeros(slots, np.int64)
         self._seen: list[list[NDArray[Any]]] | None = [[] for _ in range(slots)] if record else None
         self._results: dict[int, Episode | EpisodeError] = {}
         self._started = self._handed_out = 0
-        self._wanted = len(seeds)  # up to and including the first that failed
+        self._failed = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the result whose turn it is is there."""
+        return self._handed_out in self._results
 
     @property
     def done(self) -> bool:
         """Whether every result has been handed out."""
-        return self._handed_out >= self._wanted
+        return self.count == 0 and self._handed_out == self._started
 
     def start(self, slot: int) -> None:
         """Give ``slot`` the next seed, if one is left."""
-        if self._started >= self._wanted:
+        seed = None if self._failed else next(self._coming, None)
+        if seed is None:
             return
-        position, seed = self._started, self._seeds[self._started]
+        self._seeds[slot], self._position[slot] = seed, self._started
+        self._totals[slot], self._lengths[slot] = 0.0, 0
         self._started += 1
-        self._position[slot], self._totals[slot], self._lengths[slot] = position, 0.0, 0
         try:
             self._stepper.reset(slot, seed)
         except EpisodeError as error:
@@ -179,22 +195,23 @@ class _Flights:
             self._seen[slot] = []
         self._set(slot, busy=True)
 
-    def finished(self) -> Iterator[Episode]:
-        """The results whose turn has come.
+    def next_result(self) -> Episode:
+        """The episode whose turn it is.
 
         Raises:
-            EpisodeError: the episode whose turn has come failed.
+            EpisodeError: it failed.
         """
-        while (result := self._results.pop(self._handed_out, None)) is not None:
-            self._handed_out += 1
-            if isinstance(result, EpisodeError):
-                raise result
-            yield result
+        result = self._results.pop(self._handed_out)
+        self._handed_out += 1
+        if isinstance(result, EpisodeError):
+            raise result
+        return result
 
     def see(self, observations: NDArray[Any]) -> None:
         """Check and record what the policy is about to see."""
-        # one sum for all rows is cheap; where it overflows, the rows are looked at in vain
-        if observations.dtype.kind == "f" and not math.isfinite(observations.sum()):
+        if observations.dtype.kind == "f" and not math.isfinite(
+            np.vdot(observations, observations)
+        ):
             flat = observations.reshape(len(observations), -1)
             for slot in np.flatnonzero(self.busy & ~np.isfinite(flat).all(1)).tolist():
                 message = f"the environment returned NaN or infinity before {self._where(slot)}"
@@ -203,10 +220,11 @@ class _Flights:
             for slot in np.flatnonzero(self.busy).tolist():
                 self._seen[slot].append(observations[slot].copy())
 
-    def check_actions(self, action: ActionSpec, actions: NDArray[Any]) -> None:
+    def check_actions(self, actions: NDArray[Any]) -> None:
         """Take out the slots whose action is outside the action space."""
-        if action.contains(actions if self.count == len(actions) else actions[self.busy]):
+        if self._least <= actions.min() and actions.max() <= self._most:
             return
+        action = self._action
         for slot in np.flatnonzero(self.busy).tolist():
             if not action.contains(actions[slot : slot + 1]):
                 value = np.array2string(np.asarray(actions[slot]), precision=4, threshold=8)
@@ -215,19 +233,19 @@ class _Flights:
 
     def advance(self, rewards: NDArray[np.float64], over: NDArray[np.bool_]) -> None:
         """Count the step that was made; hand out what ended and start what comes next."""
-        for slot, error in self._stepper.failures.items():
-            self._fail(slot, EpisodeError(f"{error} at {self._where(slot)}"))
+        if self._stepper.failures:
+            for slot, error in self._stepper.failures.items():
+                self._fail(slot, EpisodeError(f"{error} at {self._where(slot)}"))
         if self.count != len(self.busy):
             rewards = np.where(self.busy, rewards, 0.0)
-        if not math.isfinite(rewards.sum()):
+        if not math.isfinite(np.vdot(rewards, rewards)):
             for slot in np.flatnonzero(self.busy & ~np.isfinite(rewards)).tolist():
                 message = f"the environment returned reward {rewards[slot]} at {self._where(slot)}"
                 self._fail(slot, EpisodeError(message))
         self._totals += rewards
         self._lengths += self.busy
-        ended = over & self.busy
-        if ended.any():
-            for slot in np.flatnonzero(ended).tolist():
+        if np.count_nonzero(over):
+            for slot in np.flatnonzero(over & self.busy).tolist():
                 self._end(slot)
                 self.start(slot)
 
@@ -235,14 +253,14 @@ class _Flights:
         position = int(self._position[slot])
         rows = None if self._seen is None else np.stack(self._seen[slot])
         self._results[position] = Episode(
-            self._seeds[position], float(self._totals[slot]), int(self._lengths[slot]), rows
+            int(self._seeds[slot]), float(self._totals[slot]), int(self._lengths[slot]), rows
         )
         self._set(slot, busy=False)
 
     def _fail(self, slot: int, error: EpisodeError) -> None:
         position = int(self._position[slot])
         self._results[position] = error
-        self._wanted = min(self._wanted, position + 1)
+        self._failed = True
         self._set(slot, busy=False)
         for later in np.flatnonzero(self.busy & (self._position > position)).tolist():
             self._set(later, busy=False)
@@ -252,8 +270,7 @@ class _Flights:
         self.count = int(self.busy.sum())
 
     def _where(self, slot: int) -> str:
-        seed = self._seeds[int(self._position[slot])]
-        return f"step {self._lengths[slot] + 1} of the episode with seed {seed}"
+        return f"step {self._lengths[slot] + 1} of the episode with seed {self._seeds[slot]}"
 
 
 def _act(pilot: Pilot, observations: NDArray[Any], action: ActionSpec) -> NDArray[Any]:

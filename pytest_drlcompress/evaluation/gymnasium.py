@@ -16,27 +16,16 @@ from pytest_drlcompress.policies.environment import EnvSpec
 
 @dataclass(frozen=True, eq=False)
 class GymnasiumEngine:
-    """Steps ``spec`` as Gymnasium does; implements ``Engine``. Pickles for worker processes."""
+    """Steps ``spec`` as Gymnasium does; implements ``Engine``."""
 
     spec: EnvSpec
     perturbation: Perturbation = UNPERTURBED
     reason: str = ""
     name: str = "gymnasium"
-    threads: bool = False
 
     def stepper(self, slots: int) -> "GymnasiumStepper":
         """``slots`` fresh environments."""
         return GymnasiumStepper(self.spec, slots, self.perturbation.change_environment)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # an environment registered by a conftest.py or a test is unknown to a fresh process
-        return {**vars(self), "_registration": gym.registry.get(self.spec.id)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        registration = state.pop("_registration")
-        if registration is not None:
-            gym.registry.setdefault(registration.id, registration)
-        self.__dict__.update(state)
 
 
 class GymnasiumStepper:
@@ -65,7 +54,7 @@ class GymnasiumStepper:
         """Start the episode of ``seed`` in ``slot``."""
         try:
             self.observations[slot], _ = self._envs[slot].reset(seed=seed)
-        except Exception as error:  # user environments raise anything
+        except (Exception, SystemExit) as error:  # user environments raise anything
             message = f"the environment failed in reset(seed={seed}): {error!r}"
             raise EpisodeError(message) from error
 
@@ -81,7 +70,7 @@ class GymnasiumStepper:
                 observation, reward, terminated, truncated, _ = self._envs[slot].step(action)
                 self.observations[slot] = observation
                 rewards[slot], over[slot] = float(reward), terminated or truncated
-            except Exception as error:  # user environments raise anything
+            except (Exception, SystemExit) as error:  # user environments raise anything
                 self.failures[slot] = EpisodeError(f"the environment failed ({error!r})")
         return rewards, over
 

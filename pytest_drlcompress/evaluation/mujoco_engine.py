@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 Maker = Callable[[Any], "Task"]
 
-PROVEN_VERSIONS = (("1.4.0", "4.0.0"),)
-"""Gymnasium and MuJoCo, each pair with every parity test passed."""
+PROVEN_GYMNASIUM = ("1.4.0",)
+PROVEN_MUJOCO = ("3.16.0", "3.17.0", "4.0.0")
+"""Versions with which every parity test passed, each of one with each of the other."""
 
 _FOLDER = "gymnasium.envs.mujoco."
 _CHECKED_SEEDS, _CHECKED_STEPS = (0, 1), 25
@@ -47,7 +48,6 @@ class MujocoEngine:
     setup: "MujocoSetup"
     reason: str = "bit for bit equal to Gymnasium"
     name: str = "mujoco"
-    threads: bool = True
 
     def stepper(self, slots: int) -> "MujocoStepper":
         """``slots`` fresh simulations."""
@@ -156,11 +156,11 @@ def _makers() -> dict[str, Maker]:
 
 
 def _check_versions() -> None:
-    pair = (importlib.metadata.version("gymnasium"), importlib.metadata.version("mujoco"))
-    if pair not in PROVEN_VERSIONS:
-        known = ", ".join(f"{gymnasium} with {mujoco}" for gymnasium, mujoco in PROVEN_VERSIONS)
+    gymnasium, mujoco = (importlib.metadata.version(name) for name in ("gymnasium", "mujoco"))
+    if gymnasium not in PROVEN_GYMNASIUM or mujoco not in PROVEN_MUJOCO:
         raise NotProvenError(
-            f"the fast path is proven for Gymnasium with MuJoCo {known}, not {' with '.join(pair)}"
+            f"the fast path is proven for Gymnasium {', '.join(PROVEN_GYMNASIUM)} with MuJoCo"
+            f" {', '.join(PROVEN_MUJOCO)}; installed are {gymnasium} and {mujoco}"
         )
 
 
@@ -177,6 +177,5 @@ def _setup(spec: EnvSpec, env: gym.Env[Any, Any], task: "Task") -> "MujocoSetup"
         qvel=inner.init_qvel,
         max_steps=limit,
         padding=spec.pad_observation,
-        # sb3-contrib's wrapper takes the time limit, where there is one
-        time_steps=(limit or spec.time_feature) if spec.time_feature else 0,
+        time_steps=spec.time_feature,
     )

@@ -3,9 +3,11 @@
 ``BatchSimulations`` steps them in C, all in one call. It cannot give contact forces: those
 come from ``mj_rnePostConstraint``, which ``mj_step`` leaves out and Gymnasium adds.
 ``SeparateSimulations`` calls both for one simulation after the other. It costs a few
-microseconds of Python per step, little against the 100 and more of the bodies that need it.
+microseconds of Python per step, little against the 100 and more of the bodies that need it;
+older versions of MuJoCo have nothing else.
 """
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -38,13 +40,18 @@ class Simulations(Protocol):
         ...
 
 
+def batch_exists() -> bool:
+    """Whether the installed MuJoCo can step in batches (3.17 and later)."""
+    return importlib.util.find_spec("mujoco.batch") is not None
+
+
 class BatchSimulations:
     """``mujoco.batch.Batch`` on the calling thread; implements ``Simulations``."""
 
     def __init__(
         self, model: mujoco.MjModel, slots: int, frame_skip: int, derived: Sequence[str]
     ) -> None:
-        from mujoco import batch  # older versions have none
+        from mujoco import batch
 
         self._batch, self._error = batch.Batch(model, slots, 1), batch.SimulationError
         self._frame_skip = frame_skip

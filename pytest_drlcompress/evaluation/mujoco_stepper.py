@@ -15,6 +15,7 @@ from pytest_drlcompress.evaluation.mujoco_simulations import (
     Floats,
     SeparateSimulations,
     Simulations,
+    batch_exists,
 )
 from pytest_drlcompress.evaluation.mujoco_task import Piece, Task
 
@@ -43,9 +44,9 @@ class MujocoStepper:
 
     def __init__(self, setup: MujocoSetup, slots: int) -> None:
         self._setup, self._task = setup, setup.task
-        make: Callable[[mujoco.MjModel, int, int, Sequence[str]], Simulations] = (
-            SeparateSimulations if self._task.contact_forces else BatchSimulations
-        )
+        make: Callable[[mujoco.MjModel, int, int, Sequence[str]], Simulations] = SeparateSimulations
+        if batch_exists() and not self._task.contact_forces:
+            make = BatchSimulations
         self._state = make(setup.model, slots, setup.frame_skip, self._task.derived)
         pieces = self._task.pieces(self._state)
         size = sum(_width(piece) for piece in pieces)
@@ -55,6 +56,7 @@ class MujocoStepper:
         self.failures: dict[int, EpisodeError] = {}
         self._parts = _targets(self.observations[:, :size], pieces)
         self._steps = np.zeros(slots, np.int64)
+        self._everyone = np.arange(slots, dtype=np.int32)
 
     def reset(self, slot: int, seed: int) -> None:
         """Start the episode of ``seed`` in ``slot``."""
@@ -69,16 +71,15 @@ class MujocoStepper:
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Advance the busy slots; rows of the others are meaningless."""
         before = self._task.before(self._state)
-        slots = np.flatnonzero(busy).astype(np.int32)
+        everyone = np.count_nonzero(busy) == self.slots  # cheaper than busy.all()
+        slots = self._everyone if everyone else np.flatnonzero(busy).astype(np.int32)
         errors = self._state.step(actions, slots)
         self._steps += busy
         rewards, over = self._task.outcome(self._state, before, actions)
         if self._setup.max_steps:
             over = over | (self._steps >= self._setup.max_steps)
         self._observe()
-        self.failures = {
-            slot: EpisodeError(f"MuJoCo failed: {text}") for slot, text in errors.items()
-        }
+        self.failures = {slot: EpisodeError(f"MuJoCo failed ({e})") for slot, e in errors.items()}
         return rewards, over
 
     def close(self) -> None:

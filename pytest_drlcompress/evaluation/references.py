@@ -6,8 +6,14 @@ candidate's.
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pytest_drlcompress.evaluation.episodes import Pilot
+from pytest_drlcompress.evaluation.perturb import UNPERTURBED, Perturbation
 from pytest_drlcompress.evaluation.reference import RECORDED_SEEDS
 from pytest_drlcompress.evaluation.rollout import RandomPilot, ZeroPilot, rollout
 from pytest_drlcompress.policies.environment import EnvSpec
@@ -24,11 +30,14 @@ def measure_references(
     episodes_random: int = 100,
     episodes_zero: int = 100,
     *,
+    perturbation: Perturbation = UNPERTURBED,
+    observation_std: NDArray[np.float64] | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Undiscounted returns of uniformly random actions, and of the zero action.
 
-    ``on_steps(n)`` is called after each step of ``n`` environments.
+    ``perturbation`` and ``observation_std`` as in ``rollout``. ``on_steps(n)`` is called after
+    each step of ``n`` environments.
 
     Raises:
         EnvironmentSpecError: the environment cannot be made.
@@ -36,10 +45,16 @@ def measure_references(
     """
     assert episodes_random <= ZERO_SEEDS - RANDOM_SEEDS
     assert episodes_zero <= RECORDED_SEEDS - ZERO_SEEDS
-    random, zero = RandomPilot(spec.action), ZeroPilot(spec.action)
+    returns = partial(
+        _returns,
+        spec,
+        on_steps=on_steps,
+        perturbation=perturbation,
+        observation_std=observation_std,
+    )
     return (
-        _returns(spec, random, range(RANDOM_SEEDS, RANDOM_SEEDS + episodes_random), on_steps),
-        _returns(spec, zero, range(ZERO_SEEDS, ZERO_SEEDS + episodes_zero), on_steps),
+        returns(RandomPilot(spec.action), range(RANDOM_SEEDS, RANDOM_SEEDS + episodes_random)),
+        returns(ZeroPilot(spec.action), range(ZERO_SEEDS, ZERO_SEEDS + episodes_zero)),
     )
 
 
@@ -60,10 +75,8 @@ def measure_pool(
     """
     assert 0 <= first_seed <= first_seed + count <= RANDOM_SEEDS
     seeds = range(first_seed, first_seed + count)
-    return tuple(seeds), _returns(spec, controller, seeds, on_steps)
+    return tuple(seeds), _returns(spec, controller, seeds, on_steps=on_steps)
 
 
-def _returns(
-    spec: EnvSpec, pilot: Pilot, seeds: range, on_steps: Callable[[int], None]
-) -> tuple[float, ...]:
-    return tuple(episode.total for episode in rollout(spec, pilot, seeds, on_steps=on_steps))
+def _returns(spec: EnvSpec, pilot: Pilot, seeds: range, **arguments: Any) -> tuple[float, ...]:
+    return tuple(episode.total for episode in rollout(spec, pilot, seeds, **arguments))

@@ -5,12 +5,13 @@ return depends on the artifact, the environment and the seed alone: not on the n
 slots or workers, nor on the other seeds.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +19,7 @@ from pytest_drlcompress.evaluation.episodes import Episode, Pilot, Stepper, run_
 from pytest_drlcompress.evaluation.gymnasium import GymnasiumEngine
 from pytest_drlcompress.evaluation.mujoco_engine import MujocoEngine, NotProvenError, mujoco_setup
 from pytest_drlcompress.evaluation.perturb import UNPERTURBED, EpisodeNoise, Perturbation
-from pytest_drlcompress.evaluation.workers import run_on_workers
+from pytest_drlcompress.evaluation.workers import Crew, run_on_workers
 from pytest_drlcompress.policies.environment import ActionSpec, EnvSpec
 
 SLOTS = 16
@@ -43,11 +44,6 @@ class Engine(Protocol):
     @property
     def reason(self) -> str:
         """Why it is this engine, for the user."""
-        ...
-
-    @property
-    def threads(self) -> bool:
-        """Whether two threads of one process are as fast as two processes."""
         ...
 
     def stepper(self, slots: int) -> Stepper:
@@ -79,7 +75,7 @@ def rollout(
     *,
     record: bool = False,
     on_steps: Callable[[int], None] = lambda steps: None,
-    workers: int = 1,
+    workers: int | Crew = 1,
     slots: int = SLOTS,
     perturbation: Perturbation = UNPERTURBED,
     observation_std: NDArray[np.float64] | None = None,
@@ -88,14 +84,15 @@ def rollout(
     """Episodes of ``pilot`` on ``spec`` in the order of ``seeds``.
 
     ``pilot`` is an artifact's ONNX bytes, a reference policy, or (with one worker) a live
-    controller. ``workers`` share the seeds: threads on the MuJoCo engine, processes on
-    Gymnasium. ``on_steps(n)`` is called in the calling thread with the steps made since the last
-    call. Close the iterator when no more episodes are wanted: that stops the workers.
+    controller. With several ``workers``, one is a thread and the others are processes: those of
+    a ``Crew``, which serves one rollout after the other, or new ones. ``on_steps(n)`` is called
+    in the calling thread with the steps made since the last call. Close the iterator when no
+    more episodes are wanted: that stops the workers.
 
     ``observation_std`` ``(*observation_shape,)`` scales ``perturbation.observation_noise``.
-    ``step_timeout_s`` applies to environments stepped by Gymnasium. One that hangs in a worker
-    process is killed; in the single worker's thread it is interrupted if it runs Python code,
-    else left behind; ``None`` steps them in the calling thread, without limit.
+    ``step_timeout_s`` applies to environments stepped by Gymnasium. One that hangs in a process
+    is killed with it; in the thread it is interrupted if it runs Python code, else left behind.
+    ``None`` means no limit, and with one worker no thread.
 
     Raises:
         ActionError: an action outside the action space, or of another shape.
@@ -103,25 +100,23 @@ def rollout(
         EnvironmentSpecError: the environment cannot be made.
         EpisodeError: an episode could not be completed, a worker died, or a step took too long.
     """
-    workers = max(1, min(workers, len(seeds)))
+    count = workers if isinstance(workers, int) else workers.workers
+    if perturbation.observation_noise and observation_std is None:
+        raise TypeError("observation noise needs observation_std, the unit it is given in")
     engine = engine_choice(spec, perturbation)
+    stall_s = step_timeout_s if engine.name == "gymnasium" else None
     work = _Work(
-        engine, spec.action, _maker(pilot, workers), slots, record, perturbation, observation_std
+        spec=spec,
+        make_pilot=_maker(pilot, count),
+        slots=slots,
+        record=record,
+        perturbation=perturbation,
+        observation_std=observation_std,
+        engine=engine,
     )
-    if engine.threads:
-        if workers == 1:
-            return work.run(seeds, on_steps)
-        return run_on_workers(work, seeds, workers=workers, processes=False, on_steps=on_steps)
-    if workers == 1 and step_timeout_s is None:
+    if count == 1 and stall_s is None:
         return work.run(seeds, on_steps)
-    return run_on_workers(
-        work,
-        seeds,
-        workers=workers,
-        processes=workers > 1,
-        stall_s=step_timeout_s,
-        on_steps=on_steps,
-    )
+    return _run(work, seeds, workers, stall_s, on_steps)
 
 
 class RandomPilot:
@@ -163,35 +158,61 @@ class ZeroPilot:
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """One worker's share of a rollout; implements ``Work``."""
+    """A rollout's instructions; implements ``Work``.
 
-    engine: Engine
-    action: ActionSpec
+    The engine is not sent to other processes: each chooses its own, to the same effect.
+    """
+
+    spec: EnvSpec
     make_pilot: Callable[[], Pilot]
     slots: int
     record: bool
     perturbation: Perturbation
     observation_std: NDArray[np.float64] | None
+    engine: Engine | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # an environment that a conftest.py or a test registered is unknown to a fresh process
+        return {**vars(self), "engine": None, "registered": gym.registry.get(self.spec.id)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        registered = state.pop("registered")
+        if registered is not None:
+            gym.registry[registered.id] = registered
+        self.__dict__.update(state)
 
     def run(
-        self, seeds: Sequence[int], on_steps: Callable[[int], None] = lambda steps: None
+        self, seeds: Iterable[int], on_steps: Callable[[int], None]
     ) -> Generator[Episode, None, None]:
-        """Episodes in the order of ``seeds``."""
-        noise, pilot = None, self.make_pilot()
+        """Episodes in the order of ``seeds``; ``on_steps(0)`` once the environments are made."""
+        engine = self.engine or engine_choice(self.spec, self.perturbation)
+        noise, pilot, action = None, self.make_pilot(), self.spec.action
         if self.perturbation.noisy:
-            noise = EpisodeNoise(self.perturbation, self.action, self.slots, self.observation_std)
-        with closing(self.engine.stepper(self.slots)) as stepper:
+            noise = EpisodeNoise(self.perturbation, action, self.slots, self.observation_std)
+        with closing(engine.stepper(self.slots)) as stepper:
             on_steps(0)
             yield from run_episodes(
                 stepper,
                 pilot,
-                self.action,
+                action,
                 seeds,
                 record=self.record,
                 noise=noise,
                 on_start=pilot.begin if isinstance(pilot, RandomPilot) else _ignore,
                 on_steps=on_steps,
             )
+
+
+def _run(
+    work: _Work,
+    seeds: Sequence[int],
+    workers: int | Crew,
+    stall_s: float | None,
+    on_steps: Callable[[int], None],
+) -> Generator[Episode, None, None]:
+    with ExitStack() as stack:
+        crew = stack.enter_context(Crew(workers)) if isinstance(workers, int) else workers
+        yield from run_on_workers(work, seeds, crew, stall_s=stall_s, on_steps=on_steps)
 
 
 def _maker(pilot: Pilot | bytes, workers: int) -> Callable[[], Pilot]:

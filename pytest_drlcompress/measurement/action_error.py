@@ -37,11 +37,17 @@ def measure_action_error(
     reference: Controller, candidate: Controller, observations: NDArray[Any], action: ActionSpec
 ) -> ActionError:
     """Compare two controllers on ``observations`` of shape ``(count, *observation_shape)``."""
-    expected, actual = reference.act(observations), candidate.act(observations)
+    return compare_actions(reference.act(observations), candidate.act(observations), action)
+
+
+def compare_actions(
+    expected: NDArray[Any], actual: NDArray[Any], action: ActionSpec
+) -> ActionError:
+    """The error of ``actual`` against ``expected``, both ``(count, *action_shape)``."""
     if action.discrete:
         changed = expected != actual
         share = float(changed.mean())
-        return ActionError(share, float(changed.any()), len(observations), float("nan"))
+        return ActionError(share, float(changed.any()), len(expected), float("nan"))
     exact = expected.reshape(len(expected), -1).astype(np.float64)
     error = np.abs(actual.reshape(exact.shape) - exact)
     width = (action.high.astype(np.float64) - action.low).ravel()
@@ -54,7 +60,7 @@ def measure_action_error(
     return ActionError(
         mean=float(relative.mean()),
         maximum=float(relative.max()),
-        count=len(observations),
+        count=len(expected),
         sqnr_db=sqnr,
         by_dimension=tuple(float(v) for v in relative.mean(axis=0)),
     )

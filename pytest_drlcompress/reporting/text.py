@@ -2,7 +2,7 @@
 
 from pytest_drlcompress.verdict import State, Verdict
 
-_HIGHER_IS_BETTER = ("retention",)
+_HIGHER_IS_BETTER = ("retention", "pruning")
 
 
 def verdict_line(verdict: Verdict) -> str:
@@ -35,7 +35,7 @@ def verdict_text(verdict: Verdict, nodeid: str) -> str:
 
 
 def _relation(verdict: Verdict) -> str:
-    better = ">=" if verdict.gate in _HIGHER_IS_BETTER else "<="
+    better = ">=" if verdict.gate.startswith(_HIGHER_IS_BETTER) else "<="
     worse = "<" if better == ">=" else ">"
     relations = {State.PASS: better, State.FAIL: worse}
     return relations.get(verdict.state, "against")
