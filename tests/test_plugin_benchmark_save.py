@@ -2,7 +2,15 @@
 
 import json
 
+import pytest
+
 BENCHMARK = "def test_speed(benchmark): benchmark(sum, [1, 2])"
+
+
+@pytest.fixture(autouse=True)
+def _outside_xdist(monkeypatch):
+    """pytest-benchmark saves nothing in a worker, and tells one by this variable."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
 
 
 def saved(pytester):

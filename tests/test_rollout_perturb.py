@@ -11,7 +11,7 @@ from pytest_drlcompress.evaluation.perturb import EpisodeNoise, Perturbation, ob
 from pytest_drlcompress.evaluation.rollout import RandomPilot, ZeroPilot, engine_choice, rollout
 from pytest_drlcompress.policies.environment import ActionSpec, EnvSpec
 
-HOPPER = EnvSpec.parse("Hopper-v5:max_episode_steps=150")
+HOPPER = EnvSpec.parse("Hopper-v5:max_episode_steps=100,terminate_when_unhealthy=false")
 EVERYTHING = Perturbation(observation_noise=0.1, action_noise=0.2, mass=1.3, friction=0.7)
 SEEDS = range(60, 80)
 
@@ -162,7 +162,7 @@ def totals(perturbation, **arguments):
 def test_a_perturbed_episode_depends_on_its_seed_alone(monkeypatch):
     """Slots, workers and engine do not matter; episodes are long enough to draw noise twice."""
     expected = totals(EVERYTHING, slots=1)
-    assert max(length for _, length in expected) > 64
+    assert min(length for _, length in expected) > 64
     assert len(set(expected)) == len(expected)
     assert totals(EVERYTHING) == expected
     assert totals(EVERYTHING, slots=5) == expected
