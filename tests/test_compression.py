@@ -126,3 +126,14 @@ def test_a_model_without_linear_layers_is_refused():
     policy = Policy("none", ENV, network)
     with pytest.raises(RecipeError, match="no Gemm, MatMul or Conv"):
         make(policy, "ptdq")
+
+
+def test_a_saturated_tanh_counts_as_inside_the_action_space():
+    policy = make_policy("squashed")
+    with torch.no_grad():
+        policy.network[4].bias.fill_(8.99)  # where ONNX Runtime's tanh is 1.0000002
+        policy.network[4].weight.mul_(0.01)
+    actions = make(policy, "fp32")[1].act(Samples().sample(2000))
+    assert ENV.action.contains(actions)
+    assert not ENV.action.contains(actions * np.float32(1.00001))
+    assert not ENV.action.contains(actions * np.float32(np.nan))

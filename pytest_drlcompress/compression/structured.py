@@ -254,7 +254,7 @@ def _apply(network: nn.Module, step: Step, observations: Observations, *, p: int
         prune(network, observation, p=p, plan=plan)
     after = (count_parameters(network), count_macs(network, observation))
     return Result(
-        _within_bounds(network).eval(),
+        network.eval(),
         {
             "channels": {name: [plan.width[name], plan.keep[name]] for name in plan.keep},
             "channels_pruned": round(plan.achieved, 4),
@@ -264,13 +264,6 @@ def _apply(network: nn.Module, step: Step, observations: Observations, *, p: int
             **({"training": training} if training else {}),
         },
     )
-
-
-def _within_bounds(network: nn.Module) -> nn.Module:
-    """ONNX Runtime's tanh reaches 1.0000002, and pruned networks saturate: clamp a last tanh."""
-    if isinstance(network, nn.Sequential) and type(network[-1]) is nn.Tanh:
-        return nn.Sequential(*network, nn.Hardtanh())
-    return network
 
 
 def _kind(p: int) -> StepKind:

@@ -40,8 +40,7 @@ class Helper:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Channel | None = None
-        self._lock = threading.Lock()  # of the connection's sending side
+        self._outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._share: Share | None = None
         self._number = self._finished = 0
         self._released = 0.0
@@ -60,14 +59,13 @@ class Helper:
             self._start()
         self._number += 1
         self._share = share
-        self._send("order", (sys.path, order))
+        self._send("order", (sys.path, order), self._number)
 
     def release(self) -> None:
         """Call the order off; the process stops after the step in progress."""
         self._share = None
         self._released = time.monotonic()
-        if self._finished < self._number:
-            self._send("cancel", None)
+        self._send("cancel", None, self._number)
 
     def close(self) -> None:
         """Kill the process, and what its environments may have started."""
@@ -77,6 +75,7 @@ class Helper:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        self._outbox.put(None)
         self._finished = self._number
 
     def _start(self) -> None:
@@ -93,9 +92,12 @@ class Helper:
                 pass_fds=[theirs.fileno()],
                 process_group=0,  # Ctrl-C in a terminal goes to the parent alone
             )
-        self._process, self._connection = process, ours
-        relay = threading.Thread(target=self._relay, args=(process, ours), daemon=True)
-        relay.start()
+        self._process, self._outbox = process, queue.SimpleQueue()
+        for target, arguments in (
+            (_deliver, (ours, self._outbox)),
+            (self._relay, (process, ours)),
+        ):
+            threading.Thread(target=target, args=arguments, daemon=True).start()
 
     def _relay(self, process: "subprocess.Popen[bytes]", connection: Channel) -> None:
         stocked = 0
@@ -110,20 +112,24 @@ class Helper:
                 if isinstance(message, int) and stocked < number:
                     stocked = number
                     for _ in range(_IN_STOCK):
-                        self._send("seed", share.take())
+                        self._send("seed", share.take(), number)
                 if message is _Signal.MORE:
-                    self._send("seed", share.take())
+                    self._send("seed", share.take(), number)
                 elif message is not _Signal.IDLE:
                     share.emit(message)
         code, share = process.wait(), self._share
         if share is not None and self._process is process:
             share.emit(EpisodeError(f"a worker process died ({_cause(code)}); see its output"))
 
-    def _send(self, kind: str, payload: Any) -> None:
-        connection = self._connection
-        assert connection is not None
-        with self._lock, contextlib.suppress(OSError):  # a dead process is the relay's business
-            connection.send((kind, self._number, payload))
+    def _send(self, kind: str, payload: Any, number: int) -> None:
+        self._outbox.put((kind, number, payload))
+
+
+def _deliver(connection: Channel, outbox: "queue.SimpleQueue[Any]") -> None:
+    """Send what is put into ``outbox``: an order can be large, and the process still starting."""
+    with contextlib.suppress(OSError):  # the process is gone, which the relay sees as well
+        for message in iter(outbox.get, None):
+            connection.send(message)
 
 
 def serve(handle: int) -> None:

@@ -63,22 +63,9 @@ class Crew:
         for helper in self._helpers:
             helper.close()
 
-    def hire(self, work: Work, shares: Callable[[int], Share]) -> list[Helper]:
-        """Begin ``work`` on the helpers that are free; ``shares(i)`` is the share of worker ``i``.
-
-        Work that cannot be sent to another process is left to the thread, with a warning.
-        """
-        free = [helper for helper in self._helpers if helper.free]
-        if not free:
-            return []
-        try:
-            order = pickle.dumps(work)
-        except Exception as error:  # pickling calls the code of what is pickled
-            _warn(f"the rollout cannot be sent to another process ({error!r})")
-            return []
-        for worker, helper in enumerate(free, start=_LOCAL + 1):
-            helper.begin(order, shares(worker))
-        return free
+    def free(self, wanted: int) -> list[Helper]:
+        """At most ``wanted`` helpers that no rollout is using."""
+        return [helper for helper in self._helpers if helper.free][:wanted]
 
 
 def run_on_workers(
@@ -103,9 +90,12 @@ def run_on_workers(
     with contextlib.ExitStack() as stack:
         stack.callback(thread.stop)
         thread.start()
-        if len(seeds) > 1:
-            for helper in crew.hire(work, desk.share):
+        helpers = crew.free(len(seeds) - 1)
+        order = _pickled(work) if helpers else None
+        if order is not None:
+            for worker, helper in enumerate(helpers, start=_LOCAL + 1):
                 stack.callback(helper.release)
+                helper.begin(order, desk.share(worker))
         for position in range(len(seeds)):
             yield desk.wait(position)
 
@@ -161,7 +151,8 @@ class _Desk:
         owners = self._deal.owners
         owner = owners[position] if position < len(owners) else None
         making = owner is None
-        since = self._started if owner is None else self._heard.get(owner, self._started)
+        last = max(self._heard.values(), default=self._started)
+        since = last if owner is None else self._heard.get(owner, self._started)
         limit = self._stall_s * (10 if making else 1)
         if time.monotonic() - since > limit:
             raise EpisodeError(
@@ -206,6 +197,15 @@ class _ThreadWorker:
     def _check(self) -> None:
         if self._stop.is_set():
             raise Stopped
+
+
+def _pickled(work: Work) -> bytes | None:
+    """``work`` for other processes; ``None``, with a warning, where that cannot be."""
+    try:
+        return pickle.dumps(work)
+    except Exception as error:  # pickling calls the code of what is pickled
+        _warn(f"the rollout cannot be sent to another process ({error!r})")
+        return None
 
 
 def _warn(problem: str) -> None:

@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from pytest_drlcompress.errors import EnvironmentSpecError, OptionTextError
 from pytest_drlcompress.optiontext import Scalar, format_options, parse_options
 
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
+"""How far beyond a bound, relative to it, an action still counts as rounded."""
+
 
 @dataclass(frozen=True)
 class ActionSpec:
@@ -41,10 +44,15 @@ class ActionSpec:
         return self.n > 0
 
     def contains(self, actions: NDArray[Any]) -> bool:
-        """Whether every action of a batch ``(batch, *shape)`` lies inside; NaN never does."""
+        """Whether every action of a batch ``(batch, *shape)`` lies inside; NaN never does.
+
+        Rounding is forgiven: ONNX Runtime's own tanh reaches 1.0000002.
+        """
         if self.discrete:
             return bool(np.all((actions >= 0) & (actions < self.n)))
-        return bool(np.all((actions >= self.low) & (actions <= self.high)))
+        low, high = self.low.astype(np.float64), self.high.astype(np.float64)
+        slack = _ROUNDING * np.maximum(np.abs(low), np.abs(high))
+        return bool(np.all((actions >= low - slack) & (actions <= high + slack)))
 
     def describe(self) -> str:
         """``Box [-1, 1] of 6`` or ``Discrete 4``, for messages."""
