@@ -5,29 +5,16 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from samples import ENV, Samples
 from torch import nn
 
 from pytest_drlcompress.compression.compress import compress, export_policy
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.errors import PolicyError, RecipeError
-from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.network import clip_layer, normalize_layer, squash_layers
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.onnx import OnnxController
-
-ENV = EnvSpec.parse("Hopper-v5")
-SPANS = np.geomspace(0.3, 25, 11).astype(np.float32)
-
-
-class Samples:
-    """Observations whose dimensions span very different ranges."""
-
-    def sample(self, count):
-        return np.random.default_rng(0).normal(size=(count, 11)).astype(np.float32) * SPANS
-
-    def describe(self, count):
-        return {"observations": count}
 
 
 def make_policy(kind):

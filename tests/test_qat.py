@@ -5,6 +5,7 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from samples import ENV, SPANS, Samples
 from torch import nn
 
 from pytest_drlcompress.compression.compress import compress, export_policy
@@ -20,24 +21,11 @@ from pytest_drlcompress.compression.registry import Result, StepKind, builtin_re
 from pytest_drlcompress.errors import PolicyError, RecipeError
 from pytest_drlcompress.measurement.action_error import measure_action_error
 from pytest_drlcompress.measurement.kernels import executed_kernels
-from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.network import clip_layer, normalize_layer, squash_layers
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.onnx import OnnxController
 
-ENV = EnvSpec.parse("Hopper-v5")
-SPANS = np.geomspace(0.3, 25, 11).astype(np.float32)
 QUICK = "steps=150,samples=1500,lr=0.002"
-
-
-class Samples:
-    """Observations whose dimensions span very different ranges."""
-
-    def sample(self, count):
-        return np.random.default_rng(0).normal(size=(count, 11)).astype(np.float32) * SPANS
-
-    def describe(self, count):
-        return {"observations": count}
 
 
 def make_policy(kind):
