@@ -66,7 +66,11 @@ def judge_retention(
     except (EpisodeError, ArtifactError) as error:
         refused = _verdict(gate, loaded.policy.id, variant, asked.min_retention)
         return refused(state=State.FAIL, reason=f"{error}.", unit="episodes", alpha=asked.alpha)
-    details = {**verdict.details, "seconds": round(time.monotonic() - started, 2)}
+    details = {
+        **verdict.details,
+        "engine": bench.engine(loaded.policy.env),
+        "seconds": round(time.monotonic() - started, 2),
+    }
     reason = verdict.reason
     if verdict.state is State.FAIL and (advice := hint(bench, policy, variant)):
         reason += f"\n    {advice}"

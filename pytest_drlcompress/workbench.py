@@ -36,7 +36,7 @@ from pytest_drlcompress.evaluation.episodes import Episode
 from pytest_drlcompress.evaluation.perturb import UNPERTURBED, Perturbation
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.references import measure_references
-from pytest_drlcompress.evaluation.rollout import rollout
+from pytest_drlcompress.evaluation.rollout import engine_choice, rollout
 from pytest_drlcompress.evaluation.workers import Crew
 from pytest_drlcompress.options import Settings
 from pytest_drlcompress.policies.environment import EnvSpec
@@ -82,6 +82,7 @@ class Workbench:
         self.controller: Callable[[str, str], OnnxController] = cache(self._controller)
         self.reference: Callable[[str, str], Reference] = cache(self._reference)
         self._crew = Crew(settings.workers or _cores())
+        self.engine: Callable[[EnvSpec], str] = cache(_engine)
         self.observations: Callable[[str, int, int], NDArray[Any]] = cache(self._observations)
 
     def policy_texts(self) -> list[str]:
@@ -268,6 +269,12 @@ class _OwnRollouts:
             "observations": count,
             "policy": "fp32",
         }
+
+
+def _engine(spec: EnvSpec) -> str:
+    """What steps the environment and why, for the user."""
+    engine = engine_choice(spec)
+    return f"{engine.name} ({engine.reason})"
 
 
 def _cores() -> int:

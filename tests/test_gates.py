@@ -148,6 +148,32 @@ class TestInconclusive:
         assert "retention trpo-hopper / fp32: INCONCLUSIVE" in result.stdout.str()
 
 
+class TestPerturbed:
+    ARGUMENTS = (RETENTION, "--drlc-max-episodes=60", "--drlc-workers=1")
+
+    def test_is_a_gate_of_its_own_against_an_equally_disturbed_baseline(self, suites):
+        disturbed = "--drlc-perturb=mass=1.3,action_noise=0.1"
+        result = suites.runpytest(*self.ARGUMENTS, "-k", "fp32", disturbed)
+        assert "retention under mass=1.3,action_noise=0.1 trpo-hopper / fp32: " in str(
+            result.stdout
+        )
+        assert "is recorded" not in str(result.stdout)  # the record is of the undisturbed one
+        assert "1 INVALID" not in str(result.stdout)
+
+    def test_a_marker_can_ask_for_it(self, suites):
+        test = suites.makepyfile(
+            """
+            import pytest
+
+            @pytest.mark.drlcompress(perturb="friction=0.9")
+            @pytest.mark.parametrize("variant", ["fp32"], indirect=True)
+            def test_mine(retention):
+                assert retention.measure().gate == "retention under friction=0.9"
+            """
+        )
+        suites.runpytest(test, *self.ARGUMENTS[1:]).assert_outcomes(passed=1)
+
+
 class TestRecords:
     """Only fp32 is run, so that each of these costs one gate."""
 

@@ -423,11 +423,12 @@ def test_an_environment_that_other_processes_cannot_know_uses_one_worker():
 
 
 SCRIPT = """
-import sys
+import signal
 from pytest_drlcompress.evaluation.rollout import ZeroPilot, rollout
 from pytest_drlcompress.evaluation.workers import Crew
 from pytest_drlcompress.policies.environment import EnvSpec
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 spec = EnvSpec.parse("HalfCheetah-v5")
 with Crew(2) as crew:
     episodes = rollout(spec, ZeroPilot(spec.action), range(100_000), workers=crew)
@@ -446,6 +447,9 @@ def test_no_helper_survives_its_parent(how):
         helper = int(process.stdout.readline())
         assert alive(helper)
         process.send_signal(how)
-        _, errors = process.communicate(timeout=WAIT_S)
+        try:
+            _, errors = process.communicate(timeout=WAIT_S)
+        finally:
+            process.kill()  # leaving the block waits for it
     assert ("KeyboardInterrupt" in errors) == (how == signal.SIGINT)
     wait_for(lambda: not alive(helper))

@@ -6,8 +6,7 @@ import pytest
 
 from pytest_drlcompress.errors import ActionError, EnvironmentSpecError, OptionTextError
 from pytest_drlcompress.evaluation import mujoco_engine
-from pytest_drlcompress.evaluation.episodes import Episode
-from pytest_drlcompress.evaluation.perturb import EpisodeNoise, Perturbation, observation_std
+from pytest_drlcompress.evaluation.perturb import EpisodeNoise, Perturbation
 from pytest_drlcompress.evaluation.rollout import RandomPilot, ZeroPilot, engine_choice, rollout
 from pytest_drlcompress.policies.environment import ActionSpec, EnvSpec
 
@@ -111,14 +110,6 @@ def test_images_stay_images():
     noisy = np.array([noise.observe(image)])
     assert noisy.dtype == np.uint8
     assert not np.array_equal(noisy[0], image)
-
-
-def test_observation_std_is_that_of_all_rows():
-    rows = np.random.default_rng(0).normal(3, [1, 20], (50, 2))
-    episodes = [Episode(0, 0.0, 20, rows[:20]), Episode(1, 0.0, 30, rows[20:])]
-    np.testing.assert_allclose(observation_std(episodes), rows.std(0), rtol=1e-12)
-    with pytest.raises(AssertionError, match="no recorded observations"):
-        observation_std([Episode(0, 0.0, 20)])
 
 
 @pytest.mark.parametrize("task", ["Hopper-v5", "Ant-v5", "InvertedPendulum-v5"])

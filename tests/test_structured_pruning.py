@@ -280,7 +280,9 @@ def test_networks_that_cannot_be_pruned_are_one_clear_line(network, message):
 def test_an_onnx_policy_cannot_be_pruned():
     policy = Policy("p", HOPPER, export_policy(Policy("p", HOPPER, mlp())).model)
     with pytest.raises(PolicyError, match="needs the torch policy"):
-        compress(policy, parse_recipe("l1@30"), builtin_registry(), Rollouts(), None)
+        compress(
+            policy, parse_recipe("l1@30"), builtin_registry(), Rollouts(), export_policy(policy)
+        )
 
 
 def test_macs_of_a_convolution():

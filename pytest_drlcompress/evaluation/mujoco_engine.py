@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 Maker = Callable[[Any], "Task"]
 
-PROVEN_GYMNASIUM = ("1.4.0",)
-PROVEN_MUJOCO = ("3.16.0", "3.17.0", "4.0.0")
+PROVEN_GYMNASIUM = ("1.1.1", "1.2.3", "1.3.0", "1.4.0")
+PROVEN_MUJOCO = ("3.3.7", "3.16.0", "3.17.0", "4.0.0")
 """Versions with which every parity test passed, each of one with each of the other."""
 
 _FOLDER = "gymnasium.envs.mujoco."

@@ -19,24 +19,27 @@ from pytest_drlcompress.evaluation.mujoco_task import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Health:
-    """Open intervals for height and torso angle, and for all but the first two of the state."""
+    """Open intervals: ``low < position < high`` for positions from the second on, ``(k,)`` each.
 
-    z: Range
-    angle: Range
-    state: Range | None
+    ``velocity`` is the interval for every velocity, if there is one.
+    """
+
+    low: Floats
+    high: Floats
+    velocity: Range | None
     reward: float
     terminates: bool
     paid_when_unhealthy: bool
 
     def holds(self, state: Simulations) -> Booleans:
         """Whether each slot is healthy."""
-        healthy = inside(state.qpos[:, 1], self.z) & inside(state.qpos[:, 2], self.angle)
-        if self.state is not None:
-            healthy &= inside(state.qpos[:, 2:], self.state).all(1)
-            healthy &= inside(state.qvel, self.state).all(1)
-        return healthy
+        positions = state.qpos[:, 1 : 1 + self.low.size]
+        healthy = ((self.low < positions) & (positions < self.high)).all(1)
+        if self.velocity is not None:
+            healthy &= inside(state.qvel, self.velocity).all(1)
+        return np.asarray(healthy)
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,18 @@ def _task(
 
 
 def _health(env: Any, state: Range | None) -> Health:
+    """``state`` is the interval for all of the state but the first two positions, if any."""
     given = vars(env)
+    limits = [given["_healthy_z_range"], given["_healthy_angle_range"]]
+    if state is not None:
+        angle = limits[1]  # it is part of that state as well
+        limits[1] = (max(angle[0], state[0]), min(angle[1], state[1]))
+        limits += [state] * (env.model.nq - 3)
+    low, high = np.array(limits, np.float64).T
     return Health(
-        z=given["_healthy_z_range"],
-        angle=given["_healthy_angle_range"],
-        state=state,
+        low=low,
+        high=high,
+        velocity=state,
         reward=given["_healthy_reward"],
         terminates=given["_terminate_when_unhealthy"],
         paid_when_unhealthy=version_of(env) == 4 and given["_terminate_when_unhealthy"],

@@ -6,7 +6,6 @@ A compression can keep the nominal return and lose the margin around it. Written
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.errors import EnvironmentSpecError, OptionTextError
-from pytest_drlcompress.evaluation.episodes import Episode
 from pytest_drlcompress.optiontext import format_options, parse_options
 from pytest_drlcompress.policies.environment import ActionSpec
 
@@ -28,8 +26,8 @@ class Perturbation:
     """What is disturbed, and how much.
 
     ``observation_noise`` is the standard deviation of Gaussian noise on every observation, in
-    units of the observation's own standard deviation per dimension (``observation_std`` of the
-    baseline's undisturbed episodes). ``action_noise`` is that of Gaussian noise on every action,
+    units of a given standard deviation per dimension (usually that of the baseline's
+    undisturbed observations). ``action_noise`` is that of Gaussian noise on every action,
     in units of half the action range per dimension, the sum clipped to the action space; for
     discrete actions it is the probability that a uniformly random one is taken instead.
     ``mass`` multiplies every body's mass and inertia, ``friction`` every friction coefficient of
@@ -108,17 +106,10 @@ UNPERTURBED = Perturbation()
 """Nothing is changed."""
 
 
-def observation_std(episodes: Iterable[Episode]) -> NDArray[np.float64]:
-    """Standard deviation per dimension, ``observation_shape``, over all recorded observations."""
-    rows = [episode.observations for episode in episodes if episode.observations is not None]
-    assert rows, "no recorded observations"
-    return np.asarray(np.concatenate(rows).astype(np.float64).std(axis=0))
-
-
 class EpisodeNoise:
     """The noise of a ``Perturbation`` for ``slots`` episodes; implements ``Noise``.
 
-    ``scale`` is ``observation_std``; it is needed where observations are disturbed.
+    ``scale``, ``(*observation_shape,)``, is the unit of observation noise, needed if there is any.
     """
 
     def __init__(
@@ -128,7 +119,7 @@ class EpisodeNoise:
         slots: int,
         scale: NDArray[np.float64] | None,
     ) -> None:
-        assert scale is not None or not perturbation.observation_noise, "observation_std is missing"
+        assert scale is not None or not perturbation.observation_noise, "noise without a unit"
         self._action, self._action_noise = action, perturbation.action_noise
         self._generators = [np.random.default_rng(0) for _ in range(slots)]
         self._step = np.zeros(slots, np.int64)

@@ -24,7 +24,16 @@ def write_summary(
         reporter.write_line(
             ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
         )
+    for line in sorted(set(map(_slow_rollouts, verdicts)) - {""}):
+        reporter.write_line(line)
     for text in news:
         reporter.write_line(f"NEWS {text}", cyan=True)
     for note in notes:
         reporter.write_line(note)
+
+
+def _slow_rollouts(verdict: Verdict) -> str:
+    """Says so where Gymnasium, not the fast engine, stepped the environment."""
+    engine = str(verdict.details.get("engine", ""))
+    slow = engine.startswith("gymnasium")
+    return f"the rollouts of {verdict.policy} were stepped by {engine}" if slow else ""
