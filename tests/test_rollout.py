@@ -188,6 +188,25 @@ def test_a_fault_ends_the_rollout_when_its_turn_has_come(fault, message, argumen
         next(episodes)
 
 
+def test_after_a_fault_only_the_episodes_before_it_are_finished():
+    """Seed 5 fails at its first step: seed 13 beside it is dropped, seed 20 never started."""
+    spec = counting(fault="raise", faulty=5, at=1)
+    started, steps = [], []
+    episodes = run_episodes(
+        make_stepper(spec, 3),
+        Mirror(),
+        spec.action,
+        [6, 5, 13, 20],
+        on_start=lambda slot, seed: started.append(seed),
+        on_steps=steps.append,
+    )
+    assert next(episodes).seed == 6
+    with pytest.raises(EpisodeError, match="seed 5"):
+        next(episodes)
+    assert started == [6, 5, 13]
+    assert steps == [3, 1, 1, 1, 1, 1, 1]
+
+
 def test_of_two_faults_the_first_in_order_counts():
     """Seed 12 fails at its first step, seed 6 before it in order, but six steps later."""
 
@@ -252,6 +271,14 @@ def test_unproven_versions_are_left_to_gymnasium(monkeypatch):
     assert "installed" not in engine_choice(EnvSpec.parse("CartPole-v1")).reason
 
 
+def test_a_model_that_the_fast_path_cannot_take_is_left_to_gymnasium(monkeypatch):
+    def different(env):
+        raise KeyError("no torso")
+
+    monkeypatch.setattr(mujoco_engine, "_makers", lambda: {"ant:AntEnv": different})
+    assert "cannot take it: KeyError('no torso')" in engine_choice(EnvSpec.parse("Ant-v5")).reason
+
+
 def test_wrappers_and_subclasses_are_left_to_gymnasium():
     from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
 
@@ -311,8 +338,9 @@ def test_reference_policies_have_their_own_random_numbers(pilot, text):
     assert list(rollout(spec, pilot(spec.action), range(20), workers=2, slots=3)) == alone
 
 
-def test_closing_stops_the_workers():
-    """After closing no thread of the rollout runs on and no helper is left."""
+def test_closing_stops_the_workers(monkeypatch):
+    """After closing no thread of the rollout runs on; it is not even interrupted."""
+    monkeypatch.setattr("pytest_drlcompress.evaluation.workers.PATIENCE_S", 1e6)
     spec = EnvSpec.parse("HalfCheetah-v5")
     episodes = rollout(spec, ZeroPilot(spec.action), range(200), workers=2)
     next(episodes)
@@ -327,6 +355,8 @@ def test_a_crew_is_kept_and_ends_with_its_context():
         for _ in range(2):
             assert list(rollout(spec, pilot, seeds, workers=crew)) == expected(seeds)
         (helper,) = crew._helpers
+        assert helper.free
+        assert helper._number == 2, "the second rollout used it again"
         pid = helper._process.pid
         abandoned = rollout(spec, pilot, range(10_000), workers=crew)
         next(abandoned)

@@ -148,6 +148,14 @@ def test_keyword_arguments(text):
     ("task", "kwargs"),
     [
         ("Hopper-v5", {"healthy_state_range": (-3.0, 3.0), "healthy_z_range": (0.5, 1.3)}),
+        (
+            "Hopper-v5",
+            {
+                "healthy_state_range": (-0.5, 100.0),
+                "healthy_z_range": (-9.0, 9.0),
+                "terminate_when_unhealthy": False,
+            },
+        ),
         ("Walker2d-v5", {"healthy_angle_range": (-0.3, 0.3)}),
         ("Ant-v5", {"healthy_z_range": (0.4, 0.9), "contact_force_range": (-0.5, 2.0)}),
         ("Humanoid-v5", {"healthy_z_range": (1.3, 1.5), "contact_cost_range": (0.5, 1.0)}),
@@ -161,7 +169,7 @@ def test_keyword_arguments(text):
 def test_ranges(task, kwargs):
     """Arguments that text cannot give."""
     spec = EnvSpec(task, tuple(sorted(kwargs.items())))
-    run_random(spec, (1, 2), (1.0, 0.3), steps=120)
+    run_random(spec, (1, 2, 3), (1.0, 0.3, 0.0), steps=200)
 
 
 @pytest.mark.parametrize("task", ["HalfCheetah-v5", "Hopper-v4", "Ant-v4"])

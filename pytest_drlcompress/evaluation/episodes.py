@@ -225,6 +225,8 @@ class _Flights:
         if self._least <= actions.min() and actions.max() <= self._most:
             return
         action = self._action
+        if action.contains(actions if self.count == len(actions) else actions[self.busy]):
+            return
         for slot in np.flatnonzero(self.busy).tolist():
             if not action.contains(actions[slot : slot + 1]):
                 value = np.array2string(np.asarray(actions[slot]), precision=4, threshold=8)
@@ -236,13 +238,11 @@ class _Flights:
         if self._stepper.failures:
             for slot, error in self._stepper.failures.items():
                 self._fail(slot, EpisodeError(f"{error} at {self._where(slot)}"))
-        if self.count != len(self.busy):
-            rewards = np.where(self.busy, rewards, 0.0)
         if not math.isfinite(np.vdot(rewards, rewards)):
             for slot in np.flatnonzero(self.busy & ~np.isfinite(rewards)).tolist():
                 message = f"the environment returned reward {rewards[slot]} at {self._where(slot)}"
                 self._fail(slot, EpisodeError(message))
-        self._totals += rewards
+        self._totals += rewards  # of idle slots too: they begin with 0 again
         self._lengths += self.busy
         if np.count_nonzero(over):
             for slot in np.flatnonzero(over & self.busy).tolist():

@@ -55,7 +55,7 @@ def engine_choice(spec: EnvSpec, perturbation: Perturbation = UNPERTURBED) -> En
     """The fastest engine that is proven equal to Gymnasium for ``spec``, and why it is that.
 
     Raises:
-        EnvironmentSpecError: the environment cannot be made, or has no mass or friction to change.
+        EnvironmentSpecError: the environment cannot be made.
     """
     try:
         return MujocoEngine(mujoco_setup(spec, perturbation))
