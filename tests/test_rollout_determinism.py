@@ -238,3 +238,19 @@ def test_the_first_error_is_the_same_too(artifact):
             )
         ends.add((tuple(finished), str(error.value)))
     assert len(ends) == 1, ends
+
+
+class ShapeDependent:
+    """A kernel whose last bits depend on the batch shape."""
+
+    def act(self, observations):
+        force = np.float32(0.3) * (1 + np.finfo(np.float32).eps * len(observations))
+        return np.full((len(observations), 6), force, np.float32)
+
+
+def test_a_kernel_that_depends_on_the_batch_shape_cannot_tell_how_many_slots_there_are():
+    pilot = ShapeDependent()
+    assert pilot.act(np.zeros((16, 17)))[0, 0] != pilot.act(np.zeros((32, 17)))[0, 0]
+    sixteen = outcome(CHEETAH, pilot, slots=16)
+    for slots in (None, 32, 64):
+        assert outcome(CHEETAH, pilot, slots=slots) == sixteen

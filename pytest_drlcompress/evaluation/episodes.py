@@ -266,8 +266,8 @@ class _Flights:
             self._set(later, busy=False)
 
     def _set(self, slot: int, *, busy: bool) -> None:
+        self.count += int(busy) - int(self.busy[slot])
         self.busy[slot] = busy
-        self.count = int(self.busy.sum())
 
     def _where(self, slot: int) -> str:
         return f"step {self._lengths[slot] + 1} of the episode with seed {self._seeds[slot]}"

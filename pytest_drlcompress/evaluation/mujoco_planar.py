@@ -12,6 +12,7 @@ from pytest_drlcompress.evaluation.mujoco_task import (
     Piece,
     Range,
     ResetNoise,
+    every,
     inside,
     sum_of_squares,
     survival,
@@ -36,10 +37,10 @@ class Health:
     def holds(self, state: Simulations) -> Booleans:
         """Whether each slot is healthy."""
         positions = state.qpos[:, 1 : 1 + self.low.size]
-        healthy = ((self.low < positions) & (positions < self.high)).all(1)
+        healthy = every((self.low < positions) & (positions < self.high))
         if self.velocity is not None:
-            healthy &= inside(state.qvel, self.velocity).all(1)
-        return np.asarray(healthy)
+            healthy &= every(inside(state.qvel, self.velocity))
+        return healthy
 
 
 @dataclass(frozen=True)

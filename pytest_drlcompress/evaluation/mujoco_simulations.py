@@ -55,6 +55,7 @@ class BatchSimulations:
 
         self._batch, self._error = batch.Batch(model, slots, 1), batch.SimulationError
         self._frame_skip = frame_skip
+        self._ids = np.arange(slots, dtype=np.int32)
         self.qpos: Floats = self._batch.bind("qpos")
         self.qvel: Floats = self._batch.bind("qvel")
         self.ctrl: Floats = self._batch.bind("ctrl")
@@ -62,7 +63,7 @@ class BatchSimulations:
 
     def reset(self, slot: int, qpos: Floats, qvel: Floats) -> None:
         """Start ``slot`` from the given state."""
-        ids = np.array([slot], np.int32)
+        ids = self._ids[slot : slot + 1]
         self._batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
         self.qpos[slot] = qpos
         self.qvel[slot] = qvel

@@ -19,6 +19,8 @@ from pytest_drlcompress.evaluation.mujoco_simulations import (
 )
 from pytest_drlcompress.evaluation.mujoco_task import Piece, Task
 
+_ALL = slice(None)
+
 
 @dataclass(frozen=True, eq=False)
 class MujocoSetup:
@@ -64,7 +66,7 @@ class MujocoStepper:
         setup = self._setup
         self._state.reset(slot, *self._task.noise.draw(generator, setup.qpos, setup.qvel))
         self._steps[slot] = 0
-        self._observe()
+        self._observe(slice(slot, slot + 1))
 
     def step(
         self, actions: NDArray[Any], busy: NDArray[np.bool_]
@@ -78,24 +80,25 @@ class MujocoStepper:
         rewards, over = self._task.outcome(self._state, before, actions)
         if self._setup.max_steps:
             over = over | (self._steps >= self._setup.max_steps)
-        self._observe()
+        self._observe(_ALL)
         self.failures = {slot: EpisodeError(f"MuJoCo failed ({e})") for slot, e in errors.items()}
         return rewards, over
 
     def close(self) -> None:
         """Nothing is held but memory."""
 
-    def _observe(self) -> None:
+    def _observe(self, slots: slice) -> None:
         # rows of slots that did not move are written again, with what they held
         for target, piece in self._parts:
+            rows, source = target[slots], piece.source[slots]
             if piece.limits is None:
-                target[...] = piece.source
+                rows[...] = source
             else:
                 low, high = piece.limits
-                np.maximum(piece.source, low, out=target)
-                np.minimum(target, high, out=target)
+                np.maximum(source, low, out=rows)
+                np.minimum(rows, high, out=rows)
         if self._setup.time_steps:
-            self.observations[:, -1] = 1 - self._steps / self._setup.time_steps
+            self.observations[slots, -1] = 1 - self._steps[slots] / self._setup.time_steps
 
 
 def _width(piece: Piece) -> int:

@@ -86,6 +86,13 @@ def inside(values: Floats, limits: Range) -> Booleans:
     return (limits[0] < values) & (values < limits[1])
 
 
+def every(rows: Booleans) -> Booleans:
+    """``rows.all(1)``; counting first is several times faster while every row holds."""
+    if np.count_nonzero(rows) == rows.size:
+        return np.ones(len(rows), np.bool_)
+    return np.asarray(rows.all(1))
+
+
 def survival(healthy: Booleans, reward: float, *, always: bool) -> NDArray[Any] | float:
     """The reward for being healthy; ``always`` pays it in the last, unhealthy step as well.
 

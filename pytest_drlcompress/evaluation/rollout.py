@@ -22,11 +22,18 @@ from pytest_drlcompress.evaluation.perturb import UNPERTURBED, EpisodeNoise, Per
 from pytest_drlcompress.evaluation.workers import Crew, run_on_workers
 from pytest_drlcompress.policies.environment import ActionSpec, EnvSpec
 
-SLOTS = 16
-"""Environments stepped together by each worker.
+SLOTS = 32
+"""Environments stepped together by one worker.
 
 More would be a few per cent faster a step, and would have more episodes in flight, whose steps
-are lost when a gate has decided.
+are lost when a gate has decided. So several workers share them, down to ``LEAST_SLOTS`` each.
+"""
+
+LEAST_SLOTS = 16
+"""Fewer would leave much of each step's time to the interpreter.
+
+Also the batch that a controller is run on, whatever the number of slots: an ONNX Runtime kernel
+whose result depends on the batch shape cannot make an episode depend on the number of workers.
 """
 
 STEP_TIMEOUT_S = 60.0
@@ -76,7 +83,7 @@ def rollout(
     record: bool = False,
     on_steps: Callable[[int], None] = lambda steps: None,
     workers: int | Crew = 1,
-    slots: int = SLOTS,
+    slots: int | None = None,
     perturbation: Perturbation = UNPERTURBED,
     observation_std: NDArray[np.float64] | None = None,
     step_timeout_s: float | None = STEP_TIMEOUT_S,
@@ -87,7 +94,8 @@ def rollout(
     controller. With several ``workers``, one is a thread and the others are processes: those of
     a ``Crew``, which serves one rollout after the other, or new ones. ``on_steps(n)`` is called
     in the calling thread with the steps made since the last call. Close the iterator when no
-    more episodes are wanted: that stops the workers.
+    more episodes are wanted: that stops the workers. ``slots`` is the number of environments of
+    each worker (default: by the number of workers).
 
     ``observation_std`` ``(*observation_shape,)`` scales ``perturbation.observation_noise``.
     ``step_timeout_s`` applies to environments stepped by Gymnasium. One that hangs in a process
@@ -108,7 +116,7 @@ def rollout(
     work = _Work(
         spec=spec,
         make_pilot=_maker(pilot, count),
-        slots=slots,
+        slots=slots or max(SLOTS // count, LEAST_SLOTS),
         record=record,
         perturbation=perturbation,
         observation_std=observation_std,
@@ -215,11 +223,32 @@ def _run(
         yield from run_on_workers(work, seeds, crew, stall_s=stall_s, on_steps=on_steps)
 
 
+@dataclass(frozen=True, eq=False)
+class _Tiles:
+    """Runs ``pilot`` on ``LEAST_SLOTS`` observations at a time."""
+
+    pilot: Pilot
+
+    def act(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """What ``pilot`` does in each slot."""
+        count = len(observations)
+        if count <= LEAST_SLOTS:
+            return self.pilot.act(observations)
+        starts = range(0, count, LEAST_SLOTS)
+        return np.concatenate(
+            [self.pilot.act(observations[start : start + LEAST_SLOTS]) for start in starts]
+        )
+
+
+def _tiled_controller(model: bytes) -> _Tiles:
+    from pytest_drlcompress.runtime.onnx import OnnxController
+
+    return _Tiles(OnnxController(model))
+
+
 def _maker(pilot: Pilot | bytes, workers: int) -> Callable[[], Pilot]:
     if isinstance(pilot, bytes):
-        from pytest_drlcompress.runtime.onnx import OnnxController
-
-        return partial(OnnxController, pilot)
+        return partial(_tiled_controller, pilot)
     if isinstance(pilot, RandomPilot | ZeroPilot):
         return partial(type(pilot), pilot.action)
     if workers > 1:
@@ -227,7 +256,7 @@ def _maker(pilot: Pilot | bytes, workers: int) -> Callable[[], Pilot]:
             f"a live {type(pilot).__name__} cannot be shared by {workers} workers: give the"
             " artifact's bytes"
         )
-    return lambda: pilot
+    return lambda: _Tiles(pilot)
 
 
 def _finite_bounds(action: ActionSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
