@@ -8,9 +8,8 @@ learns the original's actions. Both parts learn by distillation, on observations
 original's own rollouts; no reward and no environment is needed.
 """
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -21,17 +20,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pytest_drlcompress.compression.distill import distill
+from pytest_drlcompress.compression.imitation import (
+    action_loss,
+    reproducible_training,
+    split,
+)
 from pytest_drlcompress.compression.structured import Plan, make_pruner, prune, traced_outputs
 from pytest_drlcompress.errors import RecipeError
-from pytest_drlcompress.policies.network import Argmax
 from pytest_drlcompress.progress import step_counter
 
 _BATCH = 256
 _RATE = 3e-4
 _REGULARIZATION = 1e-3
 _NOISE = 0.1
-_RAW = 0.05
-"""Weight of errors before squashing, whose gradient does not vanish where actions saturate."""
 
 
 def prune_with_training(
@@ -45,21 +46,21 @@ def prune_with_training(
     Raises:
         RecipeError: the network has no differentiable output, or training diverged.
     """
-    with _one_thread():
+    with reproducible_training():
         observations = _disturbed(rollouts)
-        teacher = _Raw(copy.deepcopy(network).eval())
+        teacher, head = _before_squashing(copy.deepcopy(network).eval())
         with torch.no_grad():
             targets = teacher(observations)
-        loss = _loss(teacher.squash, targets)
+        loss = action_loss(head, targets)
         pruner = make_pruner(
             partial(tp.pruner.GroupNormPruner, reg=_REGULARIZATION, alpha=4),
             network, observations[:2], p=p, plan=plan,
         )  # fmt: skip
         sparse = steps // 2
-        _train_sparse(_Raw(network), pruner, loss, observations, targets, steps=sparse)
+        student, _ = _before_squashing(network)
+        _train_sparse(student, pruner, loss, observations, targets, steps=sparse)
         prune(network, observations[:2], p=p, plan=plan, pruner=pruner)
         # pruning has made new parameters: whatever held the old ones is of no use
-        student = _Raw(network)
         repaired = distill(
             student,
             loss,
@@ -80,46 +81,22 @@ def prune_with_training(
     }
 
 
-class _Raw(nn.Module):
-    """A network up to its last linear layer; ``squash`` is what comes after it."""
+class _Traced(nn.Module):
+    """A network of any form up to what gradients reach: its values to choose among, say."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.cut = 0
-        if isinstance(network, nn.Sequential):
-            layers = (nn.Linear, nn.Conv2d)
-            self.cut = max(i for i, layer in enumerate(network) if isinstance(layer, layers)) + 1
 
     def forward(self, observations: Tensor) -> Tensor:
-        if self.cut:
-            return self.network[: self.cut](observations)  # type: ignore[index,no-any-return]
-        if not torch.is_grad_enabled():
-            return traced_outputs(self.network, observations)[0].detach()
-        return traced_outputs(self.network, observations)[0]
-
-    def squash(self, raw: Tensor) -> Tensor:
-        """The action; values to choose among stay as they are."""
-        rest = self.network[self.cut :] if self.cut else []  # type: ignore[index]
-        for layer in rest:
-            if not isinstance(layer, Argmax):
-                raw = layer(raw)
-        return raw
+        output = traced_outputs(self.network, observations)[0]
+        return output if torch.is_grad_enabled() else output.detach()
 
 
-def _loss(
-    squash: Callable[[Tensor], Tensor], targets: Tensor
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """Squared error of actions, and a little of what they are made from, in units of spread."""
-    with torch.no_grad():
-        spread = squash(targets).std(0).clamp_min(1e-6)
-        raw_spread = targets.std(0).clamp_min(1e-6)
-
-    def loss(actual: Tensor, wanted: Tensor) -> Tensor:
-        actions = ((squash(actual) - squash(wanted)) / spread).square().mean()
-        return actions + _RAW * ((actual - wanted) / raw_spread).square().mean()
-
-    return loss
+def _before_squashing(network: nn.Module) -> tuple[nn.Module, nn.Module]:
+    if isinstance(network, nn.Sequential):
+        return split(network)
+    return _Traced(network), nn.Identity()
 
 
 def _train_sparse(
@@ -154,15 +131,3 @@ def _disturbed(rollouts: NDArray[Any]) -> Tensor:
         shuffled[:half] += noise.astype(shuffled.dtype)
         shuffled = shuffled[random.permutation(len(shuffled))]
     return torch.from_numpy(shuffled)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """The order of sums depends on the number of threads, and so would the artifact."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.enable_grad():
-            yield
-    finally:
-        torch.set_num_threads(threads)

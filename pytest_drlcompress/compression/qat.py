@@ -20,16 +20,19 @@ from pytest_drlcompress.compression.distill import distill
 from pytest_drlcompress.compression.equalize import STRENGTH, migration
 from pytest_drlcompress.compression.export import export_onnx, export_program
 from pytest_drlcompress.compression.fake_quant import FakeQuantized, insert_fake_quantizers
+from pytest_drlcompress.compression.imitation import (
+    action_loss,
+    reproducible_training,
+    split,
+)
 from pytest_drlcompress.compression.placement import read_placement, write_arrays
 from pytest_drlcompress.compression.post_training import quantize_statically
 from pytest_drlcompress.compression.recipe import Step
 from pytest_drlcompress.compression.registry import Observations, Result, StepKind
 from pytest_drlcompress.errors import RecipeError
-from pytest_drlcompress.policies.network import Argmax, Scale
+from pytest_drlcompress.policies.network import Scale
 
 _CALIBRATION = 2048
-_BEFORE_SQUASHING = 0.05
-"""Weight of the errors before squashing, whose gradient does not vanish where actions saturate."""
 
 
 def _qat(network: nn.Module, step: Step, observations: Observations) -> Result:
@@ -43,7 +46,7 @@ def _qat(network: nn.Module, step: Step, observations: Observations) -> Result:
     shape, dtype = rollouts.shape[1:], rollouts.dtype
     template = quantize_statically(export_onnx(network, shape, dtype), calibration)
     placement = read_placement(template)
-    trunk, head = _split(network)
+    trunk, head = split(network)
     program, _ = export_program(trunk, shape, dtype)
     quantized = insert_fake_quantizers(
         program.module(check_guards=False),
@@ -51,7 +54,8 @@ def _qat(network: nn.Module, step: Step, observations: Observations) -> Result:
         weight_bits=weight_bits,
         activation_bits=activation_bits,
     )
-    trained = _train(quantized, trunk, head, torch.from_numpy(rollouts), step)
+    with reproducible_training():
+        trained = _train(quantized, trunk, head, torch.from_numpy(rollouts), step)
     model = write_arrays(template, quantized.arrays())
     weights = sum(placement.arrays[layer.weight.codes].size for layer in placement.layers)
     provenance = {
@@ -131,21 +135,6 @@ def _bits(step: Step) -> tuple[int, int]:
     return int(amount), activation
 
 
-def _split(network: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """The layers up to the last linear one, and what squashes, clips or chooses after it."""
-    if not isinstance(network, nn.Sequential):
-        return network, nn.Identity()
-    layers = list(network)
-    last = max(
-        (i for i, layer in enumerate(layers) if isinstance(layer, nn.Linear | nn.Conv2d)),
-        default=None,
-    )
-    if last is None:
-        raise RecipeError("this network has no linear layer that could be trained")
-    head = nn.Sequential(*[layer for layer in layers[last + 1 :] if type(layer) is not Argmax])
-    return nn.Sequential(*layers[: last + 1]), head
-
-
 def _train(
     quantized: FakeQuantized, trunk: nn.Module, head: nn.Module, rollouts: Tensor, step: Step
 ) -> dict[str, Any]:
@@ -153,14 +142,6 @@ def _train(
         targets = trunk(rollouts)
         if not targets.is_floating_point():
             raise RecipeError("quantization-aware training needs a network with real outputs")
-        spread = head(targets).std(0).clamp_min(1e-6)
-        raw_spread = targets.std(0).clamp_min(1e-6)
-
-    def loss(actual: Tensor, wanted: Tensor) -> Tensor:
-        squashed = (head(actual) - head(wanted)) / spread
-        raw = (actual - wanted) / raw_spread
-        return torch.mean(squashed**2) + _BEFORE_SQUASHING * torch.mean(raw**2)
-
     rate = float(step.options["lr"])
     scales = [grid.log_scale for grid in quantized.grids()]
     own = {id(scale) for scale in scales}
@@ -170,7 +151,7 @@ def _train(
     masks = [(p, (p != 0).to(p.dtype)) for p in weights if p.dim() > 1 and bool((p == 0).any())]
     result = distill(
         quantized.module,
-        loss,
+        action_loss(head, targets),
         [{"params": weights, "lr": rate}, {"params": unique, "lr": rate}],
         rollouts,
         targets,
