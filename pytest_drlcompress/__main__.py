@@ -1,4 +1,4 @@
-"""``python -m pytest_drlcompress``: train baselines, import policies, sweep pruning."""
+"""``python -m pytest_drlcompress``: train and list baselines, import policies, sweep pruning."""
 
 import argparse
 import sys
@@ -9,13 +9,14 @@ from pytest_drlcompress.errors import DrlcError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 2 and a line on standard error for what the user can mend."""
-    from pytest_drlcompress import importing, sweep_command
+    from pytest_drlcompress import baselines_command, importing, sweep_command
     from pytest_drlcompress.training import command as training
 
     parser = argparse.ArgumentParser(prog="python -m pytest_drlcompress", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, module, summary in (
         ("train", training, "train baselines from recipes.toml; the same command resumes"),
+        ("baselines", baselines_command, "list the baselines, or verify what is recorded of them"),
         ("import", importing, "make an SB3 zip a baseline"),
         ("sweep", sweep_command, "find the most pruning that keeps the return"),
     ):

@@ -1,9 +1,14 @@
-"""Baselines: policies under ``baselines/`` with what was recorded of them."""
+"""Baselines: policies under ``baselines/`` with what was recorded of them.
+
+A training whose policy is not competent leaves no policy, which a gate would judge, but
+``training.json``: its curve, and what the policy earned.
+"""
 
 import importlib.metadata
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +16,25 @@ from torch import nn
 
 from pytest_drlcompress.compression.export import export_onnx
 from pytest_drlcompress.errors import BaselineError
+from pytest_drlcompress.evaluation.episodes import Episode
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.references import measure_pool, measure_references
 from pytest_drlcompress.files import write_json
 from pytest_drlcompress.policies.environment import EnvSpec
-from pytest_drlcompress.policies.store import RECORD, load_policy, read_record, save_network
+from pytest_drlcompress.policies.store import (
+    RECORD,
+    load_network,
+    load_policy,
+    read_record,
+    save_network,
+)
 from pytest_drlcompress.runtime.onnx import OnnxController
 
 POOL_EPISODES = 200
 """Recorded baseline episodes: as many as a gate may use, each drawn once."""
+
+FAILURE = "training.json"
+"""What a training that did not learn its task leaves instead of a baseline."""
 
 _VERSIONED = ("gymnasium", "mujoco", "numpy", "onnxruntime", "stable-baselines3", "torch")
 
@@ -29,13 +44,19 @@ class BaselineRecord:
     """What ``baseline.json`` says beyond the policy itself.
 
     ``verdicts`` maps recipe text to the recorded verdicts by gate; ``versions`` are those the
-    reference was measured with.
+    reference was measured with, ``length`` the mean steps of its episodes, ``training`` the
+    policy's provenance, ``quality`` as ``rate`` says.
     """
 
     reference: Reference
     environment: str
     versions: Mapping[str, str]
     verdicts: Mapping[str, Any]
+    algorithm: str = ""
+    sha256: str = ""
+    length: float | None = None
+    quality: str = "unrated"
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 def record_baseline(
@@ -49,35 +70,91 @@ def record_baseline(
 ) -> BaselineRecord:
     """Measure the reference of ``network`` and write the whole baseline folder.
 
-    Nothing is written for a policy that is not competent.
+    For a policy that is not competent ``training.json`` is written instead, if ``training``
+    has a curve and the folder holds no baseline.
 
     Raises:
         BaselineError: the policy does not beat the random and the zero-action policy.
         EpisodeError: an episode could not be completed.
     """
+    facts = {"algorithm": algorithm, "environment": str(env), "training": dict(training)}
+    return _record(folder, network, facts, on_steps)
+
+
+def measure_again(
+    folder: Path, *, on_steps: Callable[[int], None] = lambda steps: None
+) -> BaselineRecord:
+    """Record the reference in ``folder`` anew, with the versions at hand; the policy stays.
+
+    Recorded verdicts stay as well: the suites say whether they still hold.
+
+    Raises:
+        BaselineError: a damaged baseline, or one that is not competent with these versions.
+        EpisodeError: an episode could not be completed.
+    """
+    old = read_baseline_record(folder)
+    facts = {
+        "algorithm": old.algorithm,
+        "environment": old.environment,
+        "training": dict(old.training),
+    }
+    return _record(folder, load_network(folder, old.sha256), facts, on_steps, old.sha256)
+
+
+def _record(
+    folder: Path,
+    network: nn.Sequential,
+    facts: Mapping[str, Any],
+    on_steps: Callable[[int], None],
+    stored_sha256: str | None = None,
+) -> BaselineRecord:
+    """Measure and write; the weights too, unless they are stored already."""
+    env = EnvSpec.parse(facts["environment"])
     shape, dtype, _ = env.spaces
     controller = OnnxController(export_onnx(network, shape, dtype))
-    seeds, returns = measure_pool(env, controller, POOL_EPISODES, on_steps=on_steps)
+    pool = measure_pool(env, controller, POOL_EPISODES, on_steps=on_steps)
     random, zero = measure_references(env, on_steps=on_steps)
-    reference = Reference(returns=returns, seeds=seeds, random=random, zero=zero)
+    reference = Reference(
+        returns=tuple(episode.total for episode in pool),
+        seeds=tuple(episode.seed for episode in pool),
+        random=random,
+        zero=zero,
+    )
+    facts = {**facts, "versions": current_versions()}
     reason = reference.competence()
     if reason is not None:
-        raise BaselineError(f"{folder.name} is not recorded: {reason}")
+        kept = _keep_failure(folder, facts, reason, reference, pool)
+        raise BaselineError(f"{folder.name} is not recorded: {reason}{kept}")
     previous = read_record(folder) if (folder / RECORD).exists() else {}
-    sha256 = save_network(folder, network)
-    unchanged = previous.get("sha256") == sha256
-    record: dict[str, Any] = {
-        "algorithm": algorithm,
-        "environment": str(env),
+    sha256 = stored_sha256 or save_network(folder, network)
+    record = {
+        "verdicts": {},
+        **(previous if previous.get("sha256") == sha256 else {}),
+        **facts,
         "sha256": sha256,
-        "training": dict(training),
-        "reference": _reference_json(reference),
-        "versions": current_versions(),
-        "verdicts": previous.get("verdicts", {}) if unchanged else {},
+        "quality": rate(reference, facts["training"]),
+        "reference": _reference_json(reference, pool),
     }
     write_json(folder / RECORD, record)
+    (folder / FAILURE).unlink(missing_ok=True)
     load_policy(folder)  # what was written must be readable
     return read_baseline_record(folder)
+
+
+def rate(reference: Reference, training: Mapping[str, Any]) -> str:
+    """How far a trained policy came: ``"full"``, ``"partial"`` or ``"unrated"``.
+
+    Full is at least half of the published return; where the recipe names none
+    (HumanoidStandup), at least twice the random policy's. A policy that was not trained from
+    a recipe is unrated, and so is one with neither yardstick.
+    """
+    if "published" not in training:
+        return "unrated"
+    published, random = training["published"], reference.random_mean
+    if published is None and random <= 0:
+        return "unrated"
+    limit = 2 * random if published is None else published / 2
+    return "full" if reference.mean >= limit else "partial"
 
 
 def read_baseline_record(folder: Path) -> BaselineRecord:
@@ -96,8 +173,17 @@ def read_baseline_record(folder: Path) -> BaselineRecord:
             random=tuple(map(float, stored["random"])),
             zero=tuple(map(float, stored["zero"])),
         )
+        lengths = stored.get("lengths")
         return BaselineRecord(
-            reference, str(record["environment"]), dict(record["versions"]), record["verdicts"]
+            reference=reference,
+            environment=str(record["environment"]),
+            versions=dict(record["versions"]),
+            verdicts=record["verdicts"],
+            algorithm=str(record.get("algorithm", "")),
+            sha256=str(record["sha256"]),
+            length=statistics.fmean(lengths) if lengths else None,
+            quality=str(record.get("quality", "unrated")),
+            training=dict(record.get("training", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BaselineError(
@@ -112,12 +198,37 @@ def current_versions() -> dict[str, str]:
     return {**versions, "python": platform.python_version()}
 
 
-def _reference_json(reference: Reference) -> dict[str, Any]:
+def _keep_failure(
+    folder: Path,
+    facts: Mapping[str, Any],
+    reason: str,
+    reference: Reference,
+    pool: Sequence[Episode],
+) -> str:
+    """Write ``training.json`` where that helps, and say so."""
+    if (folder / RECORD).exists():
+        return f" The baseline in {folder} stays as it was."
+    if "curve" not in facts["training"]:
+        return ""
+    figures = {
+        "episodes": len(pool),
+        "mean": reference.mean,
+        "deviation": statistics.stdev(reference.returns),
+        "length": statistics.fmean(episode.length for episode in pool),
+        "random": reference.random_mean,
+        "zero": statistics.fmean(reference.zero),
+    }
+    write_json(folder / FAILURE, {**facts, "policy": figures, "reason": reason})
+    return f" Its curve is in {folder / FAILURE}."
+
+
+def _reference_json(reference: Reference, pool: Sequence[Episode]) -> dict[str, Any]:
     # full precision: a recorded return is compared with a measured one
     return {
         "first_seed": reference.seeds[0],
         "mean": round(reference.mean, 3),
         "returns": list(reference.returns),
+        "lengths": [episode.length for episode in pool],
         "random": list(reference.random),
         "zero": list(reference.zero),
     }

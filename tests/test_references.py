@@ -77,12 +77,12 @@ def test_references_are_the_returns_of_gymnasiums_own_loop_at_the_documented_see
 
 
 def test_a_pool_is_the_returns_of_gymnasiums_own_loop_and_can_be_extended():
-    seeds, returns = measure_pool(CARTPOLE, ANGLE_ONLY, 6)
-    assert seeds == (0, 1, 2, 3, 4, 5)
-    assert list(returns) == [alone(CARTPOLE, s, lambda o: int(o[2] > 0)) for s in seeds]
-    later_seeds, later = measure_pool(CARTPOLE, ANGLE_ONLY, 4, first_seed=2)
-    assert later_seeds == seeds[2:]
-    assert later == returns[2:]
+    pool = measure_pool(CARTPOLE, ANGLE_ONLY, 6)
+    assert [episode.seed for episode in pool] == [0, 1, 2, 3, 4, 5]
+    assert [episode.total for episode in pool] == [
+        alone(CARTPOLE, seed, lambda o: int(o[2] > 0)) for seed in range(6)
+    ]
+    assert measure_pool(CARTPOLE, ANGLE_ONLY, 4, first_seed=2) == pool[2:]
 
 
 def test_progress_reports_every_environment_step():
@@ -91,8 +91,8 @@ def test_progress_reports_every_environment_step():
     # CartPole pays 1 for each step
     assert sum(steps) == sum(random) + sum(zero)
     steps.clear()
-    _, returns = measure_pool(CARTPOLE, ANGLE_ONLY, 3, on_steps=steps.append)
-    assert sum(steps) == sum(returns)
+    pool = measure_pool(CARTPOLE, ANGLE_ONLY, 3, on_steps=steps.append)
+    assert sum(steps) == sum(episode.length for episode in pool)
 
 
 def test_standing_still_beats_acting_at_random_in_hopper():
@@ -109,7 +109,8 @@ def test_standing_still_beats_acting_at_random_in_hopper():
 @pytest.fixture(scope="module")
 def reference() -> Reference:
     random, zero = measure_references(CARTPOLE, 50, 50)
-    seeds, returns = measure_pool(CARTPOLE, GOOD, 60)
+    pool = measure_pool(CARTPOLE, GOOD, 60)
+    returns, seeds = zip(*((episode.total, episode.seed) for episode in pool), strict=True)
     return Reference(returns, seeds, random, zero)
 
 

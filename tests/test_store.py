@@ -36,6 +36,9 @@ class TestSafeFormat:
         assert torch.equal(network(x), again(x))
         assert all(p.requires_grad for p in again.parameters())
 
+    def test_equal_networks_have_equal_hashes(self, tmp_path, network):
+        assert len({save_network(tmp_path, network) for _ in range(20)}) == 1
+
     def test_changed_weights_are_noticed(self, tmp_path, network):
         sha256 = save_network(tmp_path, network)
         path = tmp_path / "policy.safetensors"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ hyperparameters = {n_steps = 64, batch_size = 64, n_critic_updates = 2}
 algorithm = "sac"
 environment = "Pendulum-v1"
 steps = 600
-segment = 200
+segment = 100
 net_arch = [16, 16]
 hyperparameters = {learning_starts = 100, batch_size = 32, train_freq = 8, gradient_steps = 2}
 """
@@ -50,15 +51,21 @@ def train(folder, baseline):
     )
 
 
-def kill_after_first_segment(folder, baseline):
+def kill_at_a_random_moment(folder, baseline, chance):
+    """Kill -9 somewhere in learning, evaluating or storing, after one more segment."""
     process = subprocess.Popen(command(folder, baseline), stdout=subprocess.DEVNULL)
-    state = folder / "work" / baseline / "state.json"
-    while not state.exists():
+    before = segment(folder, baseline)
+    while segment(folder, baseline) == before:
         assert process.poll() is None, "the training ended before it could be killed"
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert json.loads(state.read_text())["segment"] < 3
+        time.sleep(0.02)
+    time.sleep(chance.uniform(0, 0.5))
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "the training ended before it could be killed"
+
+
+def segment(folder, baseline):
+    state = folder / "work" / baseline / "state.json"
+    return json.loads(state.read_text())["segment"] if state.exists() else 0
 
 
 def result(folder, baseline):
@@ -67,17 +74,19 @@ def result(folder, baseline):
     return state, load_file(folder / "work" / baseline / "best" / "policy.safetensors")
 
 
-@pytest.mark.parametrize("baseline", ["tiny-trpo", "tiny-sac"])
-def test_killed_and_resumed_equals_uninterrupted(tmp_path, baseline):
+@pytest.mark.parametrize(("baseline", "kills"), [("tiny-trpo", 1), ("tiny-sac", 3)])
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, baseline, kills):
     folders = tmp_path / "whole", tmp_path / "killed"
     for folder in folders:
         folder.mkdir()
         (folder / "recipes.toml").write_text(RECIPES)
-    kill_after_first_segment(folders[1], baseline)
+    chance = random.Random(baseline)
+    for _ in range(kills):
+        kill_at_a_random_moment(folders[1], baseline, chance)
     ended = [train(folder, baseline) for folder in folders]
     states, weights = zip(*(result(folder, baseline) for folder in folders), strict=True)
     assert states[0] == states[1]
-    assert len(states[0]["curve"]) == 3
+    assert len(states[0]["curve"]) == {"tiny-trpo": 3, "tiny-sac": 6}[baseline]
     assert weights[0].keys() == weights[1].keys()
     for name, array in weights[0].items():
         assert (array == weights[1][name]).all(), name
@@ -85,7 +94,10 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, baseline):
         # so short a training learns nothing, and what has learned nothing is not recorded
         assert run.returncode == 2, run.stderr
         assert "is not recorded: The baseline does not significantly beat" in run.stderr
-        assert not (folder / "out" / baseline).exists()
+        failure = json.loads((folder / "out" / baseline / "training.json").read_text())
+        assert failure["training"]["curve"] == states[0]["curve"]
+        assert failure["reason"].startswith("The baseline does not significantly beat")
+        assert not (folder / "out" / baseline / "baseline.json").exists()
 
 
 class TestRecipes:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_drlcompress.evaluation.episodes import Pilot
+from pytest_drlcompress.evaluation.episodes import Episode, Pilot
 from pytest_drlcompress.evaluation.perturb import UNPERTURBED, Perturbation
 from pytest_drlcompress.evaluation.reference import RECORDED_SEEDS
 from pytest_drlcompress.evaluation.rollout import RandomPilot, ZeroPilot, rollout
@@ -65,8 +65,8 @@ def measure_pool(
     first_seed: int = 0,
     *,
     on_steps: Callable[[int], None] = lambda steps: None,
-) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Seeds ``first_seed ..`` and undiscounted returns of ``count`` baseline episodes.
+) -> tuple[Episode, ...]:
+    """``count`` episodes of the baseline, from ``first_seed`` on.
 
     Raises:
         ActionError: the baseline left the action space.
@@ -75,7 +75,7 @@ def measure_pool(
     """
     assert 0 <= first_seed <= first_seed + count <= RANDOM_SEEDS
     seeds = range(first_seed, first_seed + count)
-    return tuple(seeds), _returns(spec, controller, seeds, on_steps=on_steps)
+    return tuple(rollout(spec, controller, seeds, on_steps=on_steps))
 
 
 def _returns(spec: EnvSpec, pilot: Pilot, seeds: range, **arguments: Any) -> tuple[float, ...]:

@@ -34,7 +34,7 @@ def save_network(folder: Path, network: nn.Module) -> str:
         )
     metadata = {"format": FORMAT, "architecture": json.dumps(describe(network))}
     tensors = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
-    write_atomic(folder / WEIGHTS, save(tensors, metadata))
+    write_atomic(folder / WEIGHTS, _canonical(save(tensors, metadata)))
     return sha256_of(folder / WEIGHTS)
 
 
@@ -104,3 +104,15 @@ def load_network(folder: Path, expected_sha256: str | None = None) -> nn.Sequent
     except (SafetensorError, KeyError, ValueError, RuntimeError, PolicyError) as error:
         raise BaselineError(f"{path} cannot be read: {error}") from None
     return network.eval().requires_grad_(requires_grad=True)
+
+
+def _canonical(content: bytes) -> bytes:
+    """A safetensors file with its header in order: ``save`` writes the metadata in random order.
+
+    Without this, equal weights would not have equal hashes. (The format: the header's length in
+    8 bytes, the header as JSON padded with spaces to a multiple of 8, the data.)
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]

@@ -1,6 +1,7 @@
 """From a training recipe to an SB3 model, and from an SB3 model to a policy network."""
 
 import copy
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,9 @@ def make_env(recipe: TrainingRecipe) -> "VecEnv":
 
     def make() -> gym.Env[Any, Any]:
         # float32, as the actor sees it: half the replay buffer
-        return gym.wrappers.DtypeObservation(spec.make(), np.float32)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*precision lowered by casting")
+            return gym.wrappers.DtypeObservation(spec.make(), np.float32)
 
     env: VecEnv = make_vec_env(make, n_envs=recipe.n_envs)
     if recipe.normalize:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pytest_drlcompress.baselines import record_baseline
+from pytest_drlcompress.baselines import FAILURE, record_baseline
 from pytest_drlcompress.errors import TrainingError
 from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.store import RECORD, load_network
@@ -21,7 +21,11 @@ from pytest_drlcompress.training.train import train
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``train``."""
     parser.add_argument("baseline", nargs="*", help="ids from the recipes file")
-    parser.add_argument("--all", action="store_true", help="every recipe not yet trained, in order")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="every recipe not yet trained, in order (name one that failed to train it again)",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side (default 1)")
     parser.add_argument(
         "--recipes", type=Path, default=Path("baselines/recipes.toml"), metavar="FILE"
@@ -42,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     recipes = read_recipes(arguments.recipes)
     wanted = [choose(recipes, baseline) for baseline in arguments.baseline]
     if arguments.all:
-        wanted += [r for r in recipes.values() if not (arguments.out / r.id / RECORD).exists()]
+        wanted += [r for r in recipes.values() if not _trained(arguments.out / r.id)]
     if not wanted and not arguments.all:
         raise TrainingError("name the baselines to train, or give --all")
     if len(wanted) > 1:
@@ -50,6 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
     for recipe in wanted:
         _one(recipe, arguments.work / recipe.id, arguments.out / recipe.id)
     return 0
+
+
+def _trained(folder: Path) -> bool:
+    return (folder / RECORD).exists() or (folder / FAILURE).exists()
 
 
 def _one(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
@@ -75,7 +83,7 @@ def _one(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
     reference = record.reference
     print(
         f"{recipe.id}: return {reference.mean:.0f} over {len(reference.returns)} episodes"
-        f" (random {reference.random_mean:.0f}); written to {folder}",
+        f" (random {reference.random_mean:.0f}, quality {record.quality}); written to {folder}",
         flush=True,
     )
 
