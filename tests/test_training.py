@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from filelock import FileLock
 from safetensors.numpy import load_file
 
 from pytest_drlcompress.errors import TrainingError
@@ -98,6 +99,15 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, baseline, kills):
         assert failure["training"]["curve"] == states[0]["curve"]
         assert failure["reason"].startswith("The baseline does not significantly beat")
         assert not (folder / "out" / baseline / "baseline.json").exists()
+
+
+def test_a_training_under_way_is_not_started_twice(tmp_path):
+    (tmp_path / "recipes.toml").write_text(RECIPES)
+    (tmp_path / "work/tiny-sac").mkdir(parents=True)
+    with FileLock(tmp_path / "work/tiny-sac/.lock"):
+        run = train(tmp_path, "tiny-sac")
+    assert run.returncode == 2
+    assert "error: another process is training tiny-sac in" in run.stderr
 
 
 class TestRecipes:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from pytest_drlcompress.baselines import FAILURE, record_baseline
 from pytest_drlcompress.errors import TrainingError
 from pytest_drlcompress.policies.environment import EnvSpec
@@ -61,6 +63,16 @@ def _trained(folder: Path) -> bool:
 
 
 def _one(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        # the kernel frees it when its holder dies, however it dies
+        with FileLock(work / ".lock", timeout=0):
+            _train(recipe, work, folder)
+    except Timeout:
+        raise TrainingError(f"another process is training {recipe.id} in {work}") from None
+
+
+def _train(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
     with progress_bar(recipe.id, recipe.steps, "steps") as on_steps:
         state = train(recipe, work, on_segment=lambda s: _report(recipe, s), on_steps=on_steps)
     env = EnvSpec.parse(recipe.environment)
@@ -109,7 +121,12 @@ def _side_by_side(baselines: Sequence[str], arguments: argparse.Namespace) -> in
 
     def one(baseline: str) -> int:
         command = [sys.executable, "-m", "pytest_drlcompress", "train", baseline, *common]
-        return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
+        # no terminal for standard error: two live bars would overwrite each other
+        ended = subprocess.run(  # noqa: S603
+            command, env=environment, check=False, stderr=subprocess.PIPE, text=True
+        )
+        print(ended.stderr, end="", file=sys.stderr, flush=True)
+        return ended.returncode
 
     with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
         codes = list(pool.map(one, baselines))
