@@ -5,11 +5,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from conftest import ROOT
+from pytest_drlcompress.compression.export import export_onnx
+from pytest_drlcompress.compression.post_training import quantize_statically
 from pytest_drlcompress.measurement.kernels import (
     contains_quantization,
     executed_kernels,
     in_fp32_although_quantized,
 )
+from pytest_drlcompress.policies.store import load_network
 
 RNG = np.random.default_rng(0)
 
@@ -116,3 +120,28 @@ def test_an_fp32_model_promises_nothing():
     assert [k.precision for k in kernels] == ["fp32", "fp32"]
     assert not in_fp32_although_quantized(kernels, claims=False)
     assert len(in_fp32_although_quantized(kernels, claims=True)) == 2
+
+
+def test_the_gate_fails_a_file_that_only_looks_quantized(suites):
+    """Whole: its actions are right, its weights are 8-bit, and its last layer executes in fp32."""
+    network = load_network(ROOT / "baselines/trpo-hopper")
+    observations = RNG.normal(size=(512, 11)).astype(np.float32)
+    honest = quantize_statically(export_onnx(network, (11,), np.dtype(np.float32)), observations)
+    model = onnx.load_from_string(honest)
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    makers = {node.output[0]: node for node in model.graph.node}
+    last = [node for node in model.graph.node if node.op_type == "Gemm"][-1]
+    codes, scale, zero_point = (constants[name] for name in makers[last.input[2]].input)
+    bias = ((codes - zero_point) * scale).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(bias, "bias"))
+    last.input[2] = "bias"
+    (suites.path / "honest.onnx").write_bytes(honest)
+    (suites.path / "planted.onnx").write_bytes(model.SerializeToString())
+    variants = ("--drlc-variant=honest.onnx", "--drlc-variant=planted.onnx")
+    result = suites.runpytest("suites/test_quantization_error.py", *variants)
+    result.assert_outcomes(passed=1, failed=1)
+    reason = f"executes in fp32 '{last.name}' as Gemm: its bias is not quantized."
+    result.stdout.fnmatch_lines(
+        ["action error trpo-hopper / honest: PASS*", "action error trpo-hopper / planted: FAIL*"]
+    )
+    result.stdout.fnmatch_lines([f"*Not quantized in effect, ONNX Runtime {reason}*"])
