@@ -12,6 +12,7 @@ from pytest_drlcompress.compression.compress import compress, export_policy
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.errors import PolicyError, RecipeError
+from pytest_drlcompress.measurement.kernels import executed_kernels
 from pytest_drlcompress.policies.network import clip_layer, normalize_layer, squash_layers
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.onnx import OnnxController
@@ -124,3 +125,12 @@ def test_a_saturated_tanh_counts_as_inside_the_action_space():
     assert ENV.action.contains(actions)
     assert not ENV.action.contains(actions * np.float32(1.00001))
     assert not ENV.action.contains(actions * np.float32(np.nan))
+
+
+def test_a_file_with_unnamed_nodes_is_quantized_all_the_same():
+    """ONNX leaves a node's name optional, and ONNX Runtime takes names to say what to quantize."""
+    model = onnx.load_from_string(export_policy(make_policy("squashed")).model)
+    for node in model.graph.node:
+        node.name = ""
+    artifact, _ = make(Policy("file", ENV, model.SerializeToString()), "ptsq")
+    assert [kernel.precision for kernel in executed_kernels(artifact.model)] == ["int8"] * 3

@@ -157,6 +157,8 @@ def _prepare(model: bytes, folder: Path) -> tuple[Path, Path]:
     # shapes inferred before Gemm becomes MatMul + Add contradict the ones inferred after
     # (microsoft/onnxruntime#25890)
     del proto.graph.value_info[:]
+    for position, node in enumerate(proto.graph.node):
+        node.name = node.name or f"node_{position}"  # what is to be quantized is said by name
     onnx.save(proto, prepared)
     return prepared, target
 
@@ -167,8 +169,6 @@ def _between_linear_layers(graph: onnx.GraphProto) -> list[str]:
     Normalisation before and squashing, rescaling or clipping after them stay in fp32: they cost
     next to nothing and the action's last digits are made there.
     """
-    for position, node in enumerate(graph.node):
-        node.name = node.name or f"node_{position}"
     linear = [i for i, node in enumerate(graph.node) if node.op_type in LINEAR]
     inside = graph.node[linear[0] : linear[-1] + 1]
     return [node.name for node in inside if node.op_type in _STATIC]
