@@ -6,7 +6,7 @@ so that a trained and a calibrated artifact execute identical kernels.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,12 @@ def read_placement(model: bytes) -> Placement:
             raise RecipeError(f"ONNX Runtime does not quantize the bias of layer {node.name!r}")
         layers.append(QuantizedLayer(node.name, node.op_type, source, weight, bias))
     return Placement(activations, tuple(layers), arrays)
+
+
+def only_weights(placement: Placement) -> Placement:
+    """``placement`` where activations and biases stay in fp32."""
+    layers = tuple(replace(layer, bias=None) for layer in placement.layers)
+    return replace(placement, activations=(), layers=layers)
 
 
 def write_arrays(model: bytes, arrays: Mapping[str, NDArray[Any]]) -> bytes:

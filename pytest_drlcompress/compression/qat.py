@@ -25,8 +25,10 @@ from pytest_drlcompress.compression.imitation import (
     reproducible_training,
     split,
 )
-from pytest_drlcompress.compression.placement import read_placement, write_arrays
+from pytest_drlcompress.compression.packed import PackedWeight, write_packed
+from pytest_drlcompress.compression.placement import only_weights, read_placement, write_arrays
 from pytest_drlcompress.compression.post_training import quantize_statically
+from pytest_drlcompress.compression.quantizer import quantize
 from pytest_drlcompress.compression.recipe import Step
 from pytest_drlcompress.compression.registry import Observations, Result, StepKind
 from pytest_drlcompress.errors import RecipeError
@@ -37,6 +39,7 @@ _CALIBRATION = 2048
 
 def _qat(network: nn.Module, step: Step, observations: Observations) -> Result:
     weight_bits, activation_bits = _bits(step)
+    packed = step.options["storage"] == "packed"
     rollouts = observations.sample(int(step.options["samples"]))
     # rollouts come in the order of time: shuffled, any part of them is a fair sample
     rollouts = rollouts[np.random.default_rng(0).permutation(len(rollouts))]
@@ -44,8 +47,11 @@ def _qat(network: nn.Module, step: Step, observations: Observations) -> Result:
     if step.options["equalize"]:
         network = equalize_network(network, calibration)
     shape, dtype = rollouts.shape[1:], rollouts.dtype
-    template = quantize_statically(export_onnx(network, shape, dtype), calibration)
+    exported = export_onnx(network, shape, dtype)
+    template = quantize_statically(exported, calibration)
     placement = read_placement(template)
+    if packed:
+        placement = only_weights(placement)
     trunk, head = split(network)
     program, _ = export_program(trunk, shape, dtype)
     quantized = insert_fake_quantizers(
@@ -56,13 +62,17 @@ def _qat(network: nn.Module, step: Step, observations: Observations) -> Result:
     )
     with reproducible_training():
         trained = _train(quantized, trunk, head, torch.from_numpy(rollouts), step)
-    model = write_arrays(template, quantized.arrays())
+    if packed:
+        model = _write_packed(exported, quantized, weight_bits)
+    else:
+        model = write_arrays(template, quantized.arrays())
     weights = sum(placement.arrays[layer.weight.codes].size for layer in placement.layers)
     provenance = {
         "rollouts": observations.describe(int(step.options["samples"])),
         "distillation": trained,
         "weight_bits": weight_bits,
-        "activation_bits": activation_bits,
+        "activation_bits": 32 if packed else activation_bits,
+        "stored_weight_bits": weight_bits if packed else 8,
         "packed_weight_bytes": math.ceil(weights * weight_bits / 8),
     }
     return Result(model, provenance)
@@ -76,9 +86,12 @@ QAT = StepKind(
     " weights, stored in 8)",
     amount=(1.5, 8.5),
     default_amount=8,
-    options={"a": 8, "equalize": True, "samples": 20_000, "steps": 3000, "lr": 1e-3},
+    options={
+        "a": 8, "equalize": True, "storage": "8bit", "samples": 20_000, "steps": 3000, "lr": 1e-3
+    },
+    choices={"storage": ("8bit", "packed")},
     quantizes=True,
-)
+)  # fmt: skip
 
 
 def equalize_network(network: nn.Module, observations: NDArray[Any]) -> nn.Module:
@@ -132,7 +145,22 @@ def _bits(step: Step) -> tuple[int, int]:
     amount, activation = step.amount or 8, int(step.options["a"])
     if amount != int(amount) or not 2 <= activation <= 8:
         raise RecipeError("bits are whole numbers from 2 to 8, for example qat@4:a=8")
+    if step.options["storage"] == "packed" and (amount not in (2, 4) or activation != 8):
+        raise RecipeError(
+            "storage=packed is for qat@4 and qat@2, whose activations stay in fp32 (no a=)"
+        )
     return int(amount), activation
+
+
+def _write_packed(model: bytes, quantized: FakeQuantized, bits: int) -> bytes:
+    tensors = {name: p.detach().numpy() for name, p in quantized.module.named_parameters()}
+    weights = {}
+    for layer in quantized.layers:
+        parameters = quantized.weights[layer.node].parameters_of()
+        stored = quantize(tensors[layer.weight.name], parameters).astype(np.int64)
+        codes = stored - parameters.zero_point + 2 ** (bits - 1)
+        weights[layer.weight.name] = PackedWeight(codes.astype(np.uint8), parameters.scale)
+    return write_packed(model, weights, tensors, bits)
 
 
 def _train(

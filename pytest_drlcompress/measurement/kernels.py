@@ -23,9 +23,10 @@ _INT8 = frozenset(
 _FLOAT = frozenset(
     {
         "Gemm", "MatMul", "Conv", "ConvTranspose", "FusedGemm", "FusedMatMul", "FusedConv",
-        "NhwcFusedConv", "MatMulNBits", "GemmFloat8",
+        "NhwcFusedConv", "GemmFloat8",
     }
 )  # fmt: skip
+_PACKED = "MatMulNBits"
 _CONVOLUTIONS = frozenset({"Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose"})
 _FUSED_ACTIVATIONS = frozenset({"Relu", "Clip", "LeakyRelu", "Tanh", "Sigmoid", "HardSigmoid"})
 _CARRIES_QUANTIZATION = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
@@ -43,13 +44,15 @@ _TYPES = {
 class LayerKernel:
     """One linear layer as it executes: ``operator`` is the optimized graph's.
 
-    ``touched`` says whether its input, weights or bias are quantized in the file; ``reason`` is
+    ``precision`` is ``"packed"`` for a kernel that reads weights of few bits as they are stored
+    and multiplies in another type: the file and the memory are small, the arithmetic need not
+    be. ``touched`` says whether its input, weights or bias are quantized in the file; ``reason`` is
     why a layer executes in fp32 all the same (empty for int8).
     """
 
     node: str
     operator: str
-    precision: Literal["int8", "fp32"]
+    precision: Literal["int8", "packed", "fp32"]
     touched: bool = True
     reason: str = ""
 
@@ -72,7 +75,7 @@ def executed_kernels(model: bytes) -> tuple[LayerKernel, ...]:
 def contains_quantization(model: bytes) -> bool:
     """Whether the file holds Q/DQ nodes, integer kernels or narrow integer weights."""
     graph = onnx.load_from_string(model).graph
-    marks = _INT8 | _CARRIES_QUANTIZATION | {"MatMulNBits"}
+    marks = _INT8 | _CARRIES_QUANTIZATION | {_PACKED}
     return any(node.op_type in marks for node in graph.node) or any(
         tensor.data_type in _TYPES for tensor in graph.initializer
     )
@@ -83,7 +86,7 @@ def in_fp32_although_quantized(
 ) -> tuple[LayerKernel, ...]:
     """The layers that break the promise of a quantized file.
 
-    With ``claims`` (the recipe promises int8) that is every layer in fp32. A file from
+    With ``claims`` (the recipe promises quantized kernels) that is every layer in fp32. A file from
     elsewhere may leave a layer in fp32 on purpose: there only a layer counts whose input,
     weights or bias are quantized.
     """
@@ -132,27 +135,25 @@ def _kernel(graph: _Graph, node: onnx.NodeProto) -> LayerKernel | None:
     name = node.name.removeprefix("fused ") or node.output[0]
     if node.op_type in _INT8:
         return LayerKernel(name, node.op_type, "int8")
+    if node.op_type == _PACKED:
+        return LayerKernel(name, node.op_type, "packed")
     if node.op_type not in _FLOAT or not graph.constant(node.input[1]):
         return None
     tensors = [name for name in node.input[:3] if name]
-    touched = node.op_type == "MatMulNBits" or any(map(graph.integers, tensors))
+    touched = any(map(graph.integers, tensors))
     return LayerKernel(name, node.op_type, "fp32", touched, _reason(graph, node))
 
 
 def _reason(graph: _Graph, node: onnx.NodeProto) -> str:
     """Why a float kernel runs: the first of the known obstacles that is there."""
     source, weight = (graph.integers(name) for name in node.input[:2])
-    biased = len(node.input) > 2 and bool(node.input[2]) and node.op_type != "MatMulNBits"
+    biased = len(node.input) > 2 and bool(node.input[2])
     wide = next((t for t in (weight, source) if t not in ("int8", "uint8")), "")
     followers = graph.users.get(node.output[0], [])
     activation = next((a.s.decode() for a in node.attribute if a.name == "activation"), "")
     if not activation and followers and followers[0].op_type in _FUSED_ACTIVATIONS:
         activation = followers[0].op_type
     obstacles = (
-        (
-            node.op_type == "MatMulNBits",
-            "only its weight is quantized, and is dequantized to fp32 block by block",
-        ),
         (not weight, "its weight is stored in fp32"),
         (
             not source,
