@@ -2,14 +2,19 @@
 
 import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from simulated_gates import (
+    ALPHA,
+    LOG_THRESHOLD,
+    RHO,
+    SOURCES,
+    simulate,
+)
 
 from pytest_drlcompress.evaluation.eprocess import (
     BETS,
@@ -20,9 +25,6 @@ from pytest_drlcompress.evaluation.eprocess import (
     retention_interval,
 )
 
-ALPHA = 0.05
-RHO = 0.9
-LOG_THRESHOLD = math.log(1 / ALPHA)
 DECLARED = ReturnRange(random_mean=-40.0, low=-54.0, high=107.0)
 
 inside = st.floats(DECLARED.low, DECLARED.high)
@@ -186,140 +188,6 @@ def test_a_return_that_is_no_number_raises(bad):
 def test_a_range_that_does_not_enclose_the_random_mean_raises(low, high):
     with pytest.raises(ValueError, match="must enclose"):
         ReturnRange(0.0, low, high)
-
-
-# --- error rates -------------------------------------------------------------------------
-
-
-Draw = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Baseline returns above the random policy's mean: exact mean, support ``[0, top]``."""
-
-    draw: Draw
-    mean: float
-    top: float
-
-
-def _normal(rng, shape):
-    # clipping a symmetric distribution symmetrically leaves its mean
-    return np.clip(rng.normal(100, 10, shape), 60, 140)
-
-
-def _bimodal(rng, shape):
-    return np.where(
-        rng.random(shape) < 0.5, rng.uniform(20, 40, shape), rng.uniform(150, 170, shape)
-    )
-
-
-def _heavy(rng, shape):
-    return np.clip(100 + 12 * rng.standard_t(2, shape), 20, 180)
-
-
-def _skewed(rng, shape):
-    # E min(X, 24) of a Lomax variable with shape 1.5 is 2 (1 - 25^-0.5) = 1.6
-    return 120 - 5 * np.minimum(rng.pareto(1.5, shape), 24)
-
-
-def _tight(rng, shape):
-    return np.clip(rng.normal(100, 2, shape), 94, 106)
-
-
-TIGHT = Source(_tight, 100.0, 106.0)
-SOURCES = {
-    "normal": Source(_normal, 100.0, 140.0),
-    "bimodal": Source(_bimodal, 95.0, 170.0),
-    "heavy-tailed": Source(_heavy, 100.0, 180.0),
-    "skewed": Source(_skewed, 112.0, 120.0),
-}
-RANDOM_MEAN = -300.0
-SHAPE = (2000, 200)
-
-
-def simulate(source: Source, damage: str, truth: float, seed: int):
-    """Returns of candidate and baseline with retention exactly ``truth``, and their range."""
-    rng = np.random.default_rng(seed)
-    baseline, own = source.draw(rng, SHAPE), source.draw(rng, SHAPE)
-    low, high = -0.1 * source.mean, 1.05 * source.top
-    if damage == "scaled":
-        candidate = truth * own
-    else:
-        floor = {"falls": 0.05 * source.mean, "rare deep falls": low}[damage]
-        share = (1 - truth) * source.mean / (source.mean - floor)
-        candidate = np.where(rng.random(SHAPE) < share, floor, own)
-    declared = ReturnRange(RANDOM_MEAN, RANDOM_MEAN + low, RANDOM_MEAN + high)
-    return RANDOM_MEAN + candidate, RANDOM_MEAN + baseline, declared
-
-
-def decisions(candidate, baseline, declared, rho=RHO) -> tuple[float, float, float]:
-    """Shares of PASS and FAIL of gates that stop at the first crossing, and the mean episodes."""
-    crossed = [side >= LOG_THRESHOLD for side in log_e_values(candidate, baseline, declared, rho)]
-    cap = candidate.shape[1]
-    at_pass, at_fail = (np.where(c.any(1), c.argmax(1), cap) for c in crossed)
-    passed, failed = at_pass < at_fail, at_fail < at_pass
-    used = np.minimum(np.minimum(at_pass, at_fail) + 1, cap)
-    return float(passed.mean()), float(failed.mean()), float(used.mean())
-
-
-@pytest.mark.parametrize("damage", ["scaled", "falls", "rare deep falls"])
-@pytest.mark.parametrize("name", SOURCES)
-def test_each_error_rate_stays_below_alpha_at_the_limit(name, damage):
-    """2,000 gates, each looking after every one of 200 episodes, at a retention of exactly 0.90."""
-    false_pass, false_fail, _ = decisions(*simulate(SOURCES[name], damage, truth=RHO, seed=1))
-    assert false_pass <= ALPHA
-    assert false_fail <= ALPHA
-
-
-@pytest.mark.parametrize("damage", ["scaled", "falls", "rare deep falls"])
-@pytest.mark.parametrize("name", SOURCES)
-def test_error_rates_stay_below_alpha_when_the_range_comes_from_a_pool(name, damage):
-    """As in the gate: a range guessed from 200 baseline episodes, which the candidate may leave."""
-    candidate, baseline, _ = simulate(SOURCES[name], damage, truth=RHO, seed=2)
-    results = []
-    for c, b in zip(candidate[:1000], baseline[:1000], strict=True):
-        gain, best = b.mean() - RANDOM_MEAN, b.max() - RANDOM_MEAN
-        low, high = RANDOM_MEAN - 0.1 * gain, RANDOM_MEAN + 1.05 * best
-        declared = ReturnRange(RANDOM_MEAN, low, high)
-        results.append(decisions(c[None], b[None], declared))
-    false_pass, false_fail, _ = np.mean(results, axis=0)
-    assert false_pass <= ALPHA
-    assert false_fail <= ALPHA
-
-
-def test_a_tight_policy_that_keeps_everything_passes_within_sixty_episodes():
-    passed, failed, used = decisions(*simulate(TIGHT, "scaled", truth=1.0, seed=3))
-    assert passed > 0.99
-    assert failed == 0
-    assert used < 60
-
-
-@pytest.mark.parametrize("damage", ["scaled", "falls"])
-@pytest.mark.parametrize("name", SOURCES)
-def test_a_policy_that_keeps_sixty_percent_fails(name, damage):
-    passed, failed, _ = decisions(*simulate(SOURCES[name], damage, truth=0.6, seed=4))
-    assert passed <= ALPHA
-    assert failed > 0.95
-
-
-def test_a_side_revived_after_a_catastrophe_would_pass_what_it_must_not():
-    """Why a side ends for good: leaving out returns below the range hides exactly the falls."""
-    rng = np.random.default_rng(5)
-    shape = (500, 200)
-    baseline, candidate = _tight(rng, shape), _tight(rng, shape)
-    declared = ReturnRange(0.0, -10.0, 1.05 * TIGHT.top)
-    # one episode in twenty-five ends far below random: the true retention is below 0.6
-    fell = rng.random(shape) < 0.04
-    passed_if_left_out, _, _ = decisions(candidate, baseline, declared)
-    assert passed_if_left_out > 0.99
-    candidate[fell] = -1000.0
-    log_pass, _ = log_e_values(candidate, baseline, declared, RHO)
-    fell_before = np.logical_or.accumulate(fell, axis=1)
-    assert not np.any((log_pass >= LOG_THRESHOLD) & fell_before)
-    # a fall that is not seen before the crossing is what only a wider range could cover
-    passed, _, _ = decisions(candidate, baseline, declared)
-    assert passed < 0.2
 
 
 # --- interval and forecast -----------------------------------------------------------------
