@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from samples import Samples
 from test_qat import QUICK, make, make_policy
 from torch import nn
@@ -78,6 +78,47 @@ def test_more_bits_come_closer():
         for recipe in (f"qat@4:storage=packed,{QUICK}", f"qat@2:storage=packed,{QUICK}")
     ]
     assert 0 < errors[0] < errors[1] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("quantize_input", "relu", "precision", "reason"),
+    [
+        (False, False, "packed", ""),
+        (False, True, "fp32", "int4 weight is DequantizeLinear'd to fp32: its input is not"),
+        (True, False, "fp32", "there is no kernel for int4 weights"),
+    ],
+)
+def test_why_weights_are_not_stored_as_int4_initializers(quantize_input, relu, precision, reason):
+    """What ONNX Runtime makes of them; when it learns more, the recipe has a better way."""
+    codes = RNG.integers(-8, 8, (32, 16))
+    constants = [
+        helper.make_tensor("codes", TensorProto.INT4, codes.shape, codes.ravel().tolist()),
+        numpy_helper.from_array(np.asarray(np.float32(0.1)), "scale"),
+        numpy_helper.from_array(np.asarray(np.uint8(128)), "middle"),
+        numpy_helper.from_array(np.ones(16, np.float32), "bias"),
+    ]
+    nodes = [helper.make_node("DequantizeLinear", ["codes", "scale"], ["weight"])]
+    if quantize_input:
+        nodes += [
+            helper.make_node("QuantizeLinear", ["x", "scale", "middle"], ["q"]),
+            helper.make_node("DequantizeLinear", ["q", "scale", "middle"], ["x2"]),
+        ]
+    source = "x2" if quantize_input else "x"
+    nodes.append(helper.make_node("Gemm", [source, "weight", "bias"], ["y"], "layer"))
+    nodes.append(helper.make_node("Relu" if relu else "Tanh", ["y"], ["h"]))
+    nodes.append(helper.make_node("Tanh", ["h"], ["z"]))
+    graph = helper.make_graph(
+        nodes,
+        "int4",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 32])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 16])],
+        constants,
+    )
+    opsets = [helper.make_opsetid("", 21)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+    (kernel,) = executed_kernels(model)
+    assert kernel.precision == precision, kernel
+    assert reason in kernel.reason
 
 
 def test_a_convolution_cannot_be_packed():

@@ -1,9 +1,9 @@
 """Weights of 4 or 2 bits, packed: ONNX Runtime's ``MatMulNBits`` reads them as they are stored.
 
 ONNX Runtime turns an INT4 weight behind a ``DequantizeLinear`` into this operator only where no
-ReLU follows; elsewhere it unpacks the whole matrix at every inference (1.31: eight times slower
-than fp32). So the operator is written out. It multiplies in fp32: what it computes does not
-depend on the processor.
+ReLU follows and the input is not quantized; elsewhere it unpacks the whole matrix at every
+inference (1.31). So the operator is written out. It multiplies in fp32: what it computes does
+not depend on the processor.
 """
 
 import math
