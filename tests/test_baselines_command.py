@@ -10,10 +10,11 @@ import pytest
 
 from conftest import ROOT
 from pytest_drlcompress.__main__ import main
-from pytest_drlcompress.baselines import FAILURE, rate
+from pytest_drlcompress.baselines import FAILURE, rate, read_baseline_record
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.reproduce import compare
 from pytest_drlcompress.files import write_json
+from pytest_drlcompress.policies.load import baseline_ids
 from pytest_drlcompress.policies.store import load_network, save_network
 from pytest_drlcompress.reporting.baseline_table import markdown_table, read_rows, sparkline
 from pytest_drlcompress.training.recipes import read_recipes
@@ -56,6 +57,15 @@ def test_recipes_are_the_papers_grid():
         assert name == f"{recipe.algorithm}-{recipe.environment.removesuffix('-v5').lower()}"
         assert recipe.source
         assert (recipe.published is None) == (recipe.environment == "HumanoidStandup-v5"), name
+
+
+def test_recorded_baselines_were_trained_by_their_recipes():
+    recipes = read_recipes(BASELINES / "recipes.toml")
+    for name in baseline_ids(BASELINES):
+        record = read_baseline_record(BASELINES / name)
+        recorded = {key: record.training[key] for key in recipes[name].to_json()}
+        assert recorded | {"source": ""} == recipes[name].to_json() | {"source": ""}, name
+        assert record.quality == rate(record.reference, record.training), name
 
 
 def test_the_table_in_the_documentation_is_what_the_command_writes(tmp_path):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from filelock import FileLock
@@ -14,6 +15,7 @@ from safetensors.numpy import load_file
 
 from pytest_drlcompress.errors import TrainingError
 from pytest_drlcompress.training.recipes import choose, read_recipes
+from pytest_drlcompress.training.train import train as run_training
 
 RECIPES = """
 [tiny-trpo]
@@ -99,6 +101,23 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, baseline, kills):
         assert failure["training"]["curve"] == states[0]["curve"]
         assert failure["reason"].startswith("The baseline does not significantly beat")
         assert not (folder / "out" / baseline / "baseline.json").exists()
+
+
+def test_more_steps_go_on_from_where_the_training_ended(tmp_path):
+    (tmp_path / "recipes.toml").write_text(RECIPES)
+    recipe = replace(read_recipes(tmp_path / "recipes.toml")["tiny-sac"], steps=416, segment=104)
+    whole = run_training(recipe, tmp_path / "whole")
+    run_training(replace(recipe, steps=208), tmp_path / "longer")
+    ended = []
+    longer = run_training(recipe, tmp_path / "longer", on_segment=ended.append)
+    assert [state.steps for state in ended] == [312, 416]
+    assert replace(longer, seconds=0) == replace(whole, seconds=0)
+    arrays = [
+        load_file(tmp_path / name / "best/policy.safetensors") for name in ("whole", "longer")
+    ]
+    assert all((arrays[0][name] == arrays[1][name]).all() for name in arrays[0])
+    again = run_training(replace(recipe, steps=104, seed=2), tmp_path / "longer")
+    assert len(again.curve) == 1, "another recipe, or fewer steps, starts anew"
 
 
 def test_a_training_under_way_is_not_started_twice(tmp_path):

@@ -64,7 +64,7 @@ def make_model(recipe: TrainingRecipe, env: "VecEnv", seed: int) -> "BaseAlgorit
     arguments: dict[str, Any] = dict(recipe.hyperparameters)
     if recipe.algorithm in OFF_POLICY:
         policy["optimizer_kwargs"] = {"fused": True}
-        arguments.setdefault("buffer_size", recipe.steps)
+        arguments["buffer_size"] = buffer_size(recipe)
         if recipe.action_noise:
             size = int(np.prod(env.action_space.shape or (1,)))
             arguments["action_noise"] = NormalActionNoise(
@@ -75,6 +75,11 @@ def make_model(recipe: TrainingRecipe, env: "VecEnv", seed: int) -> "BaseAlgorit
     return algorithm_class(recipe.algorithm)(
         "MlpPolicy", env, policy_kwargs=policy, seed=seed, device="cpu", **arguments
     )
+
+
+def buffer_size(recipe: TrainingRecipe) -> int:
+    """Transitions in the replay buffer of an off-policy recipe: all of them by default."""
+    return int(recipe.hyperparameters.get("buffer_size", recipe.steps))
 
 
 def extract_network(

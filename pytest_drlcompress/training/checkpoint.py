@@ -24,9 +24,13 @@ _BUFFER_ARRAYS = ("observations", "next_observations", "actions", "rewards", "do
 
 @dataclass(frozen=True)
 class TrainingState:
-    """How far a training is. ``curve`` holds ``[steps, mean return]`` of each evaluation."""
+    """How far a training is. ``curve`` holds ``[steps, mean return]`` of each evaluation.
+
+    ``fingerprint`` identifies the recipe, ``planned`` its steps (0 if not known).
+    """
 
     fingerprint: str
+    planned: int = 0
     segment: int = 0
     steps: int = 0
     seconds: float = 0.0
@@ -35,13 +39,12 @@ class TrainingState:
     curve: list[list[float]] = field(default_factory=list)
 
 
-def read_state(folder: Path, fingerprint: str) -> TrainingState:
-    """The state in ``folder``, or a fresh one where there is none or the recipe has changed."""
+def read_state(folder: Path) -> TrainingState | None:
+    """The state in ``folder``, or ``None`` where there is none that can be read."""
     try:
-        state = TrainingState(**json.loads((folder / "state.json").read_text()))
+        return TrainingState(**json.loads((folder / "state.json").read_text()))
     except (FileNotFoundError, ValueError, TypeError):
-        return TrainingState(fingerprint)
-    return state if state.fingerprint == fingerprint else TrainingState(fingerprint)
+        return None
 
 
 def save(folder: Path, state: TrainingState, model: "BaseAlgorithm", env: "VecEnv") -> None:
@@ -65,18 +68,29 @@ def save(folder: Path, state: TrainingState, model: "BaseAlgorithm", env: "VecEn
 
 
 def restore(
-    folder: Path, state: TrainingState, algorithm: "type[BaseAlgorithm]", env: "VecEnv"
+    folder: Path,
+    state: TrainingState,
+    algorithm: "type[BaseAlgorithm]",
+    env: "VecEnv",
+    **changes: Any,
 ) -> Any:
-    """The model of the current checkpoint, attached to ``env``, whose statistics are set."""
+    """The model of the current checkpoint, attached to ``env``, whose statistics are set.
+
+    ``changes`` are the algorithm's arguments that differ from the stored ones.
+    """
     source = folder / f"segment-{state.segment}"
-    model: Any = algorithm.load(source / "model.zip", env=env, device="cpu")
+    model: Any = algorithm.load(source / "model.zip", env=env, device="cpu", **changes)
     if (source / "replay.npz").exists():
         buffer = model.replay_buffer
         with np.load(source / "replay.npz") as stored:
             for name in _BUFFER_ARRAYS:
                 array = stored[name]
                 getattr(buffer, name)[: len(array)] = array
-            buffer.pos, buffer.full = int(stored["pos"]), bool(stored["full"])
+            rows = len(stored["rewards"])
+            if rows < buffer.buffer_size:  # also one that was full and has grown since
+                buffer.pos, buffer.full = rows, False
+            else:
+                buffer.pos, buffer.full = int(stored["pos"]), bool(stored["full"])
     statistics: Any = env
     if (source / "normalize.npz").exists():
         with np.load(source / "normalize.npz") as stored:

@@ -102,7 +102,7 @@ def _train(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
 
 def _report(recipe: TrainingRecipe, state: TrainingState) -> None:
     rate = state.steps / state.seconds if state.seconds else 0.0
-    left = (recipe.steps - state.steps) / rate / 60 if rate else 0.0
+    left = max(recipe.steps - state.steps, 0) / rate / 60 if rate else 0.0
     print(
         f"{recipe.id}: {state.steps:,} of {recipe.steps:,} steps, return"
         f" {state.curve[-1][1]:.0f}, best {state.best_return:.0f}, {rate:.0f} steps/s,"

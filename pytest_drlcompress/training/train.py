@@ -5,6 +5,11 @@ Each segment loads the checkpoint, reseeds every generator from (seed, segment),
 environments and learns for ``recipe.segment`` steps; an interrupted training repeats its
 last segment from the same state and so ends in the same weights as an uninterrupted one.
 The price is one cut episode per environment and segment.
+
+A recipe whose ``steps`` were raised goes on from where it ended. If it had ended at a multiple
+of ``segment``, as off-policy recipes do, this too is the training that more steps from the
+start would have been; on-policy ones round each segment up to whole rollouts, and the last
+one is cut.
 """
 
 import hashlib
@@ -26,13 +31,14 @@ from pytest_drlcompress.runtime.onnx import OnnxController
 from pytest_drlcompress.training import checkpoint
 from pytest_drlcompress.training.algorithms import (
     algorithm_class,
+    buffer_size,
     extract_network,
     make_env,
     make_model,
     set_threads,
 )
 from pytest_drlcompress.training.checkpoint import TrainingState
-from pytest_drlcompress.training.recipes import TrainingRecipe
+from pytest_drlcompress.training.recipes import OFF_POLICY, TrainingRecipe
 
 EVALUATION_SEEDS = range(900_000, 900_010)
 """Episodes that choose the best checkpoint; no reference pool contains them."""
@@ -50,7 +56,7 @@ def train(
     ``on_segment`` is told each new state, ``on_steps`` the steps trained so far.
     """
     set_threads()
-    state = checkpoint.read_state(work, fingerprint(recipe))
+    state = _resumed(recipe, work)
     spec = EnvSpec.parse(recipe.environment)
     while state.steps < recipe.steps:
         started = time.monotonic()
@@ -98,13 +104,26 @@ def fingerprint(recipe: TrainingRecipe) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _resumed(recipe: TrainingRecipe, work: Path) -> TrainingState:
+    """The state to go on from: that of the same recipe, or of the same one with fewer steps."""
+    state = checkpoint.read_state(work)
+    new = TrainingState(fingerprint(recipe), recipe.steps)
+    if state is None:
+        return new
+    stored = replace(recipe, steps=state.planned or recipe.steps)
+    if state.fingerprint != fingerprint(stored) or recipe.steps < stored.steps:
+        return new
+    return replace(state, fingerprint=new.fingerprint, planned=new.planned)
+
+
 def _open_segment(recipe: TrainingRecipe, work: Path, state: TrainingState) -> tuple[Any, Any]:
     seed = int(np.random.SeedSequence([recipe.seed, state.segment]).generate_state(1)[0] >> 1)
     env = make_env(recipe)
     if state.segment == 0:
         model: Any = make_model(recipe, env, seed)
     else:
-        model = checkpoint.restore(work, state, algorithm_class(recipe.algorithm), env)
+        changes = {"buffer_size": buffer_size(recipe)} if recipe.algorithm in OFF_POLICY else {}
+        model = checkpoint.restore(work, state, algorithm_class(recipe.algorithm), env, **changes)
         model.set_random_seed(seed)
     return model, env
 
