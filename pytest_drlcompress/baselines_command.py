@@ -65,11 +65,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         TrainingError: the recipes cannot be read.
-        BaselineError: an id that is not among them, or a file without marks.
+        BaselineError: no baselines, an id that is not among them, or a file without marks.
     """
     folder: Path = arguments.baselines
     recipes = read_recipes(folder / "recipes.toml") if (folder / "recipes.toml").exists() else {}
-    rows = _chosen(read_rows(folder, recipes, arguments.work), arguments.baseline)
+    rows = read_rows(folder, recipes, arguments.work)
+    if not rows:
+        raise BaselineError(f"{folder} holds no baseline and no recipes.toml: give --baselines DIR")
+    rows = _chosen(rows, arguments.baseline)
     if arguments.verify:
         return _verify(folder, rows)
     if arguments.measure:

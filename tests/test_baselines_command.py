@@ -110,6 +110,10 @@ class TestList:
             "error: no baseline or recipe trpo-hoper; known: trpo-hopper\n"
         )
 
+    def test_a_folder_without_baselines_is_one_clear_error(self, capsys, tmp_path):
+        assert baselines(tmp_path) == 2
+        assert "holds no baseline and no recipes.toml" in capsys.readouterr().err
+
     def test_a_training_that_failed_is_shown_with_its_curve(self, capsys, folder):
         failure = {
             "policy": {"mean": -5, "deviation": 1, "length": 9, "random": -4, "zero": -6},
