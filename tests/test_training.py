@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -39,18 +40,18 @@ hyperparameters = {learning_starts = 100, batch_size = 32, train_freq = 8, gradi
 """
 
 
-def command(folder, baseline):
+def command(folder, *arguments):
     return [
-        sys.executable, "-m", "pytest_drlcompress", "train", baseline,
+        sys.executable, "-m", "pytest_drlcompress", "train", *arguments,
         "--recipes", str(folder / "recipes.toml"),
         "--work", str(folder / "work"), "--out", str(folder / "out"),
     ]  # fmt: skip
 
 
-def train(folder, baseline):
+def train(folder, *arguments):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command(folder, baseline), capture_output=True, text=True, env=environment, check=False
+        command(folder, *arguments), capture_output=True, text=True, env=environment, check=False
     )
 
 
@@ -122,11 +123,16 @@ def test_more_steps_go_on_from_where_the_training_ended(tmp_path):
 
 def test_a_training_under_way_is_not_started_twice(tmp_path):
     (tmp_path / "recipes.toml").write_text(RECIPES)
-    (tmp_path / "work/tiny-sac").mkdir(parents=True)
-    with FileLock(tmp_path / "work/tiny-sac/.lock"):
-        run = train(tmp_path, "tiny-sac")
-    assert run.returncode == 2
-    assert "error: another process is training tiny-sac in" in run.stderr
+    names = "tiny-trpo", "tiny-sac"
+    with ExitStack() as stack:
+        for name in names:
+            (tmp_path / "work" / name).mkdir(parents=True)
+            stack.enter_context(FileLock(tmp_path / "work" / name / ".lock"))
+        run = train(tmp_path, "--all", "--jobs=2")
+    assert run.returncode == 1
+    for name in names:
+        assert f"error: another process is training {name} in" in run.stderr
+    assert run.stderr.endswith("not trained: tiny-trpo, tiny-sac\n")
 
 
 class TestRecipes:
