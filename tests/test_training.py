@@ -35,6 +35,7 @@ algorithm = "sac"
 environment = "Pendulum-v1"
 steps = 600
 segment = 100
+normalize = true
 net_arch = [16, 16]
 hyperparameters = {learning_starts = 100, batch_size = 32, train_freq = 8, gradient_steps = 2}
 """
