@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+SHORT = 12
+"""Hexadecimal digits of a digest where it only has to differ: in records and messages."""
+
 
 @dataclass(frozen=True)
 class Artifact:

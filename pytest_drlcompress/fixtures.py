@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -17,6 +17,7 @@ from pytest_drlcompress.verdict import Verdict
 if TYPE_CHECKING:
     # these import torch and ONNX Runtime, which an unrelated run must not pay for
     from pytest_drlcompress.artifact import Artifact
+    from pytest_drlcompress.drift import Change
     from pytest_drlcompress.policies.policy import Policy
     from pytest_drlcompress.records import Expectation
     from pytest_drlcompress.workbench import Workbench
@@ -128,13 +129,38 @@ def _gate(
         with _live(request.config):
             return judge(run.bench, variant.policy, variant.recipe, budgets)
 
+    expected = _or_fail(lambda: _expected(run, variant, name, budgets))
+    new = expected is not None and expected.recorded is None
     return Gate(
         item=request.node,
         judge=measure,
         inconclusive=run.settings.inconclusive,
-        expected=_or_fail(lambda: _expected(run, variant, name, budgets)),
-        recording=bool(run.settings.record),
+        expected=expected,
+        recording=expected is not None
+        and (run.settings.record or (run.settings.record_new and new)),
+        fingerprint=lambda: _fingerprint(run, variant),
+        change=lambda: _change(run, variant, expected),
     )
+
+
+def _fingerprint(run: Run, variant: Variant) -> "dict[str, Any] | None":
+    from pytest_drlcompress.fingerprint import fingerprint
+
+    try:
+        return fingerprint(run.bench, variant.policy, variant.recipe)
+    except DrlcError:  # there is no artifact, as the verdict says
+        return None
+
+
+def _change(run: Run, variant: Variant, expected: "Expectation | None") -> "Change | None":
+    from pytest_drlcompress.fingerprint import change_since
+
+    if expected is None:
+        return None
+    try:
+        return change_since(run.bench, variant.policy, variant.recipe, expected)
+    except DrlcError:
+        return None
 
 
 def _budgets(request: pytest.FixtureRequest) -> Budgets:
@@ -147,17 +173,19 @@ def _budgets(request: pytest.FixtureRequest) -> Budgets:
 def _expected(run: Run, variant: Variant, name: str, budgets: Budgets) -> "Expectation | None":
     """The record decides for a baseline judged as it was recorded; otherwise the verdict does.
 
-    Asking for variants, or for other limits than the recorded ones, is a question of its own.
+    Asking for variants, or for other limits than the recorded ones, is a question of its own,
+    unless the answer is to be recorded.
     """
     from pytest_drlcompress.records import expectation
 
     settings, loaded = run.settings, run.bench.load(variant.policy)
-    if loaded.record is None or settings.variants:
+    recording = settings.record or settings.record_new
+    if loaded.record is None or (settings.variants and not recording):
         return None
     expected = expectation(
         loaded.record.verdicts, loaded.policy.id, variant_id(variant.recipe), name
     )
-    if expected is None or expected.recorded is None:
+    if expected is None or expected.recorded is None or settings.record:
         return expected
     limits = {
         "retention": budgets.retention(settings),

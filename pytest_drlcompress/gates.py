@@ -1,9 +1,9 @@
 """Gates: what the fixtures hand to a test. ``measure()`` gives the verdict, ``check()`` judges."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,12 +12,26 @@ from pytest_drlcompress.reporting.text import verdict_text
 from pytest_drlcompress.verdict import State, Verdict
 
 if TYPE_CHECKING:
+    from pytest_drlcompress.drift import Change
     from pytest_drlcompress.records import Expectation
 
 VERDICT_PROPERTY = "drlcompress_verdict"
-"""The ``user_properties`` entry that carries a verdict to reports, JUnit and the controller."""
+"""The ``user_properties`` entry that carries a verdict to the reports and to xdist's controller.
+
+Only JSON builtins: anything else makes xdist lose the whole result.
+"""
+
+ARTIFACT_PROPERTY = "drlcompress_artifact"
+"""Carries the fingerprint of a judged artifact in the same way."""
 
 NEWS_PROPERTY = "drlcompress_news"
+NOTE_PROPERTY = "drlcompress_note"
+
+
+_ELSEWHERE = (
+    "some artifacts differ from the recorded ones as another processor or other library versions"
+    " explain; their settings and action errors are as recorded"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +40,8 @@ class Gate:
 
     ``judge`` makes the verdict, ``inconclusive`` says what an INCONCLUSIVE one does, and
     ``expected`` what the baseline's record demands (``None``: the verdict alone decides).
+    ``recording`` lets everything pass that is about to be recorded. ``fingerprint`` describes
+    the judged artifact, ``change`` says how it differs from the recorded one.
     """
 
     item: pytest.Item
@@ -33,6 +49,8 @@ class Gate:
     inconclusive: str = "fail"
     expected: "Expectation | None" = None
     recording: bool = False
+    fingerprint: Callable[[], Mapping[str, Any] | None] = lambda: None
+    change: "Callable[[], Change | None]" = lambda: None
 
     @cached_property
     def _verdict(self) -> Verdict:
@@ -41,6 +59,9 @@ class Gate:
         except DrlcError as error:
             pytest.fail(str(error), pytrace=False)
         self.item.user_properties.append((VERDICT_PROPERTY, verdict.to_json()))
+        facts = self.fingerprint()
+        if facts is not None:
+            self.item.user_properties.append((ARTIFACT_PROPERTY, dict(facts)))
         return verdict
 
     def measure(self) -> Verdict:
@@ -54,7 +75,10 @@ class Gate:
         if self.recording:
             return verdict
         if self.expected is not None:
-            outcome, reason = self.expected.outcome(verdict)
+            change = self.change()
+            if change is not None and change.kind == "elsewhere":
+                self.item.user_properties.append((NOTE_PROPERTY, _ELSEWHERE))
+            outcome, reason = self.expected.outcome(verdict, change)
             if outcome == "fail":
                 pytest.fail(f"{text}\n    {reason}", pytrace=False)
             if outcome == "xfail":

@@ -61,6 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(
         f"{arguments.out}: return {reference.mean:.0f} over {len(reference.returns)} episodes"
         f" (random {reference.random_mean:.0f}). Record its variants:\n"
-        f"    pytest suites/ --drlc-policy={arguments.out.name} --drlc-record=new"
+        f"    pytest suites/ --drlc-policy={arguments.out.name} --drlc-record-new"
     )
     return 0

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import pytest
 
 
+REPORT_SUFFIXES = (".html", ".md", ".json")
+
+
 @dataclass(frozen=True)
 class Settings:
     """What one run was asked for. ``from_cli`` names the fields given on the command line."""
@@ -31,10 +34,27 @@ class Settings:
     trust: bool
     vecnormalize: str | None
     baselines: Path
-    record: str
+    record: bool
+    record_new: bool
+    record_anyway: bool
+    report: tuple[Path, ...]
     sweep: bool
     cache: bool
     from_cli: frozenset[str]
+
+    def rerun_options(self) -> list[str]:
+        """What was given on the command line and another run of the same gates needs, too."""
+        once = ("report", "record", "record_new", "record_anyway")
+        texts = []
+        for option in _OPTIONS:
+            if option.field not in self.from_cli or option.field in once:
+                continue
+            if option.flag:
+                texts.append(option.switch)
+                continue
+            value = getattr(self, option.field)
+            texts += [f"{option.switch}={v}" for v in (value if option.multiple else [value])]
+        return texts
 
     def header(self) -> str:
         """The effective values in one line."""
@@ -105,6 +125,15 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
     return read
 
 
+def _report_path(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in REPORT_SUFFIXES:
+        raise ValueError(f"must end in {', '.join(REPORT_SUFFIXES)}")
+    if path.is_dir():
+        raise ValueError("is a folder")
+    return path
+
+
 _OPTIONS = (
     _Option(
         "policies",
@@ -171,8 +200,22 @@ _OPTIONS = (
         Path, Path("baselines"), metavar="DIR",
     ),
     _Option(
-        "record", "record the verdicts of this run's baselines: new (only missing ones) or all",
-        _one_of(("new", "all")), "", metavar="new|all",
+        "record",
+        "record the verdicts of this run in its baselines, also where others are recorded; prints"
+        " old and new",
+        str, False, flag=True,
+    ),
+    _Option("record_new", "record the verdicts that are missing", str, False, flag=True),
+    _Option(
+        "record_anyway",
+        "allow --drlc-record and --drlc-record-new under xdist and where CI is set",
+        str, False, flag=True,
+    ),
+    _Option(
+        "report",
+        "write a report at the end of the run, in the form that the suffix names: .html, .md or"
+        " .json; repeatable",
+        _report_path, (), multiple=True, metavar="PATH",
     ),
     _Option(
         "sweep", "run the pruning sweeps, which take minutes for each policy", str, False, flag=True
@@ -221,6 +264,7 @@ def read_settings(config: "pytest.Config") -> Settings:
             values[option.field] = _read(option, option.ini, stored) if stored else option.default
     cache = not values.pop("no_cache")
     values["baselines"] = config.rootpath / values["baselines"]
+    values["report"] = tuple(config.invocation_params.dir / path for path in values["report"])
     return Settings(**values, cache=cache, from_cli=frozenset(from_cli))
 
 
@@ -237,8 +281,10 @@ def _read(option: _Option, source: str, given: Any) -> Any:
     if option.flag:
         return bool(given)
     texts = list(given) if option.multiple else [given]
-    try:
-        read = [option.read(text) for text in texts]
-    except ValueError as error:
-        raise pytest.UsageError(f"{source}={texts[0]}: {error}") from None
+    read = []
+    for text in texts:
+        try:
+            read.append(option.read(text))
+        except ValueError as error:
+            raise pytest.UsageError(f"{source}={text}: {error}") from None
     return tuple(read) if option.multiple else read[0]

@@ -5,6 +5,8 @@ reports, and the ids of all gates inside ``workeroutput``, so that the controlle
 gate that never reported.
 """
 
+import importlib.util
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_drlcompress.errors import ArtifactError, DrlcError
-from pytest_drlcompress.gates import NEWS_PROPERTY, VERDICT_PROPERTY
 from pytest_drlcompress.options import Settings, read_settings
-from pytest_drlcompress.verdict import Verdict
+from pytest_drlcompress.reporting.results import Results, flattened
 
 if TYPE_CHECKING:
     from pytest_drlcompress.workbench import Workbench
@@ -37,8 +38,7 @@ class Run:
     worker: bool
     gates: set[str] = field(default_factory=set)
     reported: set[str] = field(default_factory=set)
-    verdicts: list[Verdict] = field(default_factory=list)
-    news: list[str] = field(default_factory=list)
+    results: Results = field(default_factory=Results)
     notes: list[str] = field(default_factory=list)
     _bench: "Workbench | None" = None
 
@@ -62,14 +62,11 @@ class Run:
 
     def heard(self, report: pytest.TestReport) -> None:
         """Take the verdicts out of a test's report."""
+        if self.worker:
+            return  # the controller hears of it, too
         self.reported.add(report.nodeid)
-        if report.when != "call":
-            return
-        for name, value in report.user_properties:
-            if name == VERDICT_PROPERTY and isinstance(value, dict):
-                self.verdicts.append(Verdict.from_json(value))
-            elif name == NEWS_PROPERTY:
-                self.news.append(str(value))
+        self.results.heard(report)
+        report.user_properties = flattened(report.user_properties)
 
     def heard_of_worker(self, output: dict[str, Any]) -> None:
         """In the controller: a worker has gone and left ``output``; empty if it crashed."""
@@ -89,15 +86,20 @@ class Run:
             self.notes.append(f"{len(lost)} gates never reported a result: {', '.join(lost[:5])}")
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if self.settings.record:
+        if session.config.option.collectonly:
+            return
+        self.notes.extend(self.results.notes)
+        if self.settings.record or self.settings.record_new:
             self.notes.extend(self._record())
+        if self.settings.report:
+            self._report(session)
 
     def summarize(self, reporter: Any) -> None:
         """Write the verdicts, the news and the notes; nothing in a run without any."""
-        if self.verdicts or self.notes:
+        if self.results.judged or self.notes:
             from pytest_drlcompress.reporting.terminal import write_summary
 
-            write_summary(reporter, self.verdicts, self.news, self.notes)
+            write_summary(reporter, self.results, self.notes)
 
     def check_names(self) -> None:
         """Load every policy and recipe that the user named.
@@ -125,16 +127,39 @@ class Run:
             for policy in self.bench.policy_texts():
                 self.bench.load(policy)
 
+    def _report(self, session: pytest.Session) -> None:
+        from pytest_drlcompress.reporting.report import make_report
+        from pytest_drlcompress.reporting.write import write_reports
+
+        report = make_report(
+            self.results,
+            settings=self.settings,
+            gates=self.gates,
+            reported=self.reported,
+            notes=self.notes,
+            arguments=tuple(map(str, session.config.invocation_params.args)),
+            exit_status=int(session.exitstatus),
+        )
+        written, errors = write_reports(report, self.settings.report)
+        self.notes.extend(written + errors)
+        if errors and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
     def _record(self) -> list[str]:
         from pytest_drlcompress.records import record_verdicts
 
         lines = []
         for text in self.bench.policy_texts():
             loaded = self.bench.load(text)
-            mine = [v for v in self.verdicts if v.policy == loaded.policy.id]
+            mine = [v for v in self.results.verdicts if v.policy == loaded.policy.id]
+            artifacts = {
+                variant: facts
+                for (policy, variant), facts in self.results.artifacts.items()
+                if policy == loaded.policy.id
+            }
             if loaded.folder is not None and mine:
-                only_new = self.settings.record == "new"
-                lines += record_verdicts(loaded.folder, mine, only_new=only_new)
+                only_new = not self.settings.record
+                lines += record_verdicts(loaded.folder, mine, artifacts, only_new=only_new)
         return [f"recorded {line}" for line in lines] or ["nothing new to record"]
 
 
@@ -143,10 +168,14 @@ RUN = pytest.StashKey[Run]()
 
 @dataclass(frozen=True, eq=False)
 class Listener:
-    """Hooks that pytest calls without a ``config``."""
+    """Hooks that pytest calls without a ``config``.
+
+    First in line, so that everything else that reads a report (JUnit) sees readable properties.
+    """
 
     run: Run
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the verdicts out of a report."""
         self.run.heard(report)
@@ -172,14 +201,10 @@ def start(config: pytest.Config) -> None:
     settings = read_settings(config)
     run = Run(settings, worker=hasattr(config, "workerinput"))
     config.stash[RUN] = run
-    if settings.record and config.getoption("numprocesses", None):
-        raise pytest.UsageError(
-            "--drlc-record writes into the baselines and needs a run in one process: leave out -n"
-        )
-    if settings.record and settings.sweep:
-        raise pytest.UsageError(
-            "--drlc-sweep measures and is not recorded: leave out --drlc-sweep or --drlc-record"
-        )
+    if settings.record or settings.record_new:
+        _refuse_recording(config, settings)
+    if any(path.suffix == ".html" for path in settings.report):
+        _need_plots()
     try:
         run.check_names()
     except DrlcError as error:
@@ -187,3 +212,38 @@ def start(config: pytest.Config) -> None:
     config.pluginmanager.register(Listener(run), "drlcompress-listener")
     if config.pluginmanager.has_plugin("dsession"):
         config.pluginmanager.register(XdistListener(run), "drlcompress-xdist")
+
+
+def _refuse_recording(config: pytest.Config, settings: Settings) -> None:
+    """A record is a decision: it is written by one who looks at it, once.
+
+    Raises:
+        pytest.UsageError: recording where it was not meant, or of what is not recorded.
+    """
+    option = "--drlc-record" if settings.record else "--drlc-record-new"
+    if settings.sweep:
+        raise pytest.UsageError(
+            f"--drlc-sweep measures and is not recorded: leave out --drlc-sweep or {option}"
+        )
+    if settings.record_anyway:
+        return
+    spread = config.getoption("numprocesses", None) or config.getoption("tx", None)
+    if spread or hasattr(config, "workerinput"):
+        raise pytest.UsageError(
+            f"{option} writes into the baselines, and this run is spread over processes: leave"
+            " out -n, or say --drlc-record-anyway"
+        )
+    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
+        raise pytest.UsageError(
+            f"{option} writes into the baselines, which nobody looks at in CI (the environment"
+            " variable CI is set): record where you can commit it, or say --drlc-record-anyway"
+        )
+
+
+def _need_plots() -> None:
+    missing = [m for m in ("jinja2", "matplotlib") if importlib.util.find_spec(m) is None]
+    if missing:
+        raise pytest.UsageError(
+            f"--drlc-report: an .html report needs {' and '.join(missing)}:"
+            " pip install 'pytest-drlcompress[plot]'"
+        )

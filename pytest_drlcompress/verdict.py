@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 
@@ -14,6 +15,18 @@ class State(enum.StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
     INVALID = "INVALID"
     NOT_MEASURED = "NOT_MEASURED"
+
+
+RANK: Mapping[State, int] = MappingProxyType(
+    {
+        State.PASS: 3,
+        State.INCONCLUSIVE: 2,
+        State.FAIL: 1,
+        State.INVALID: 0,
+        State.NOT_MEASURED: 0,
+    }
+)
+"""From the worst to the best: what counts as worse than before."""
 
 
 @dataclass(frozen=True)

@@ -186,12 +186,12 @@ class TestRecords:
         rewrite(suites, lambda verdicts: verdicts.pop("fp32"))
         result = suites.runpytest(*self.ARGUMENTS)
         result.assert_outcomes(failed=1, deselected=3)
-        result.stdout.fnmatch_lines(["*--drlc-policy=trpo-hopper --drlc-record=new"])
+        result.stdout.fnmatch_lines(["*--drlc-policy=trpo-hopper --drlc-record-new"])
 
     def test_recording_new_writes_it_and_nothing_else(self, suites):
         before = record(suites)["verdicts"]
         rewrite(suites, lambda verdicts: verdicts.pop("fp32"))
-        result = suites.runpytest(*self.ARGUMENTS, "--drlc-record=new")
+        result = suites.runpytest(*self.ARGUMENTS, "--drlc-record-new")
         result.assert_outcomes(passed=1, deselected=3)
         after = record(suites)["verdicts"]
         assert after["fp32"]["retention"]["state"] == "PASS"

@@ -135,7 +135,7 @@ def test_the_suite_is_skipped_with_the_option_that_runs_it(suites):
 
 def test_a_sweep_is_not_recorded(pytester):
     pytester.makepyfile("def test_nothing(): pass")
-    result = pytester.runpytest("--drlc-sweep", "--drlc-record=new")
+    result = pytester.runpytest("--drlc-sweep", "--drlc-record-new")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "--drlc-sweep measures and is not recorded" in "\n".join(result.errlines)
 

@@ -71,7 +71,7 @@ def episode_key(artifact_sha256: str, environment: str, versions: dict[str, str]
     Floating-point kernels differ between processors in their last bits, and physics
     amplifies those.
     """
-    facts = [artifact_sha256, environment, sorted(versions.items()), _processor()]
+    facts = [artifact_sha256, environment, sorted(versions.items()), processor_id()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -114,7 +114,8 @@ def through_cache(
             cache.store(key, made)
 
 
-def _processor() -> str:
+def processor_id() -> str:
+    """The processor's instruction sets, hashed: what the last bits of a float depend on."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         for field in ("flags", "Features"):  # x86-64, 64-bit Arm

@@ -1,35 +1,72 @@
-"""The terminal summary: one line a verdict, states counted."""
+"""The terminal summary: a table of policies and variants, and a line for what is worth one."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from pytest_drlcompress.reporting.results import Judged, Results
+from pytest_drlcompress.reporting.table import cell_text, counted, gates_of, rows_of
 from pytest_drlcompress.reporting.text import verdict_line
 from pytest_drlcompress.verdict import State, Verdict
 
+_FEW = 12
+"""Up to so many verdicts have a line each; of more, only those that are not plainly PASS."""
+
 _COLORS = {State.PASS: "green", State.FAIL: "red"}
+_STYLES = {"passed": "green", "failed": "bold red", "news": "cyan"}
 
 
-def write_summary(
-    reporter: Any, verdicts: Sequence[Verdict], news: Sequence[str], notes: Sequence[str]
-) -> None:
-    """Write the verdicts, in the order of gate, policy and variant, then news and notes."""
-    if not (verdicts or notes):
-        return
+def write_summary(reporter: Any, results: Results, notes: Sequence[str]) -> None:
+    """Write the table, the verdicts worth a line, counts, news and notes."""
+    judged, verdicts = list(results), results.verdicts
     reporter.section("drlcompress")
-    for verdict in sorted(verdicts, key=lambda v: (v.gate, v.policy)):
+    every = len(judged) <= _FEW or reporter.config.get_verbosity() > 0
+    shown = [j.verdict for j in judged if every or not _plain(j)]
+    for verdict in sorted(shown, key=lambda v: v.gate):
         reporter.write_line(verdict_line(verdict), **{_COLORS.get(verdict.state, "yellow"): True})
-    counts = Counter(verdict.state for verdict in verdicts)
-    if counts:
-        reporter.write_line(
-            ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
-        )
+    if len(rows_of(judged)) > 1:
+        _write_table(reporter, judged)
+    if verdicts:
+        reporter.write_line(counted(verdicts))
     for line in sorted(set(map(_slow_rollouts, verdicts)) - {""}):
         reporter.write_line(line)
-    for text in news:
+    for text in results.news:
         reporter.write_line(f"NEWS {text}", cyan=True)
     for note in notes:
         reporter.write_line(note)
+
+
+def _plain(judged: Judged) -> bool:
+    return judged.outcome == "passed" and judged.verdict.state is State.PASS
+
+
+def _write_table(reporter: Any, judged: Sequence[Judged]) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    gates = gates_of(judged)
+    table = Table("policy", "variant", *gates, box=SIMPLE, pad_edge=False)
+    previous = None
+    for row in rows_of(judged):
+        cells = []
+        for gate in gates:
+            one = row.cells.get(gate)
+            style = "" if one is None else _STYLES.get(one.outcome, "yellow")
+            cells.append(Text("-" if one is None else cell_text(one), style=style))
+        table.add_row(Text("" if row.policy == previous else row.policy), Text(row.variant), *cells)
+        previous = row.policy
+    colored = bool(getattr(reporter, "hasmarkup", False))
+    console = Console(
+        force_terminal=colored,
+        color_system="standard" if colored else None,
+        width=max(80, reporter._tw.fullwidth),  # noqa: SLF001 (pytest has no public width)
+    )
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        if line.strip():
+            reporter.write_line(line.rstrip())
 
 
 def _slow_rollouts(verdict: Verdict) -> str:

@@ -1,0 +1,105 @@
+"""The report as one HTML file that needs nothing else: no network, no script.
+
+Static SVG by matplotlib rather than an interactive library: a page of some 100 KB instead of
+4 MB, which a content security policy cannot break and a screen reader can read.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+import pytest_drlcompress
+from pytest_drlcompress.reporting import plots
+from pytest_drlcompress.reporting.plots import Plot
+from pytest_drlcompress.reporting.report import Report
+from pytest_drlcompress.reporting.table import (
+    Row,
+    counted,
+    figure_text,
+    gates_of,
+    rows_of,
+    state_text,
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Figures of one kind; ``missing`` says why there are none, and what would make them."""
+
+    id: str
+    title: str
+    plots: tuple[Plot, ...]
+    missing: str
+
+
+def html(report: Report) -> str:
+    """The whole page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    rows = rows_of(report.judged)
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        rows=rows,
+        gates=gates_of(report.judged),
+        counts=counted([j.verdict for j in report.judged]) or "no verdicts",
+        sections=_sections(report, rows),
+        news=list(dict.fromkeys(j.message for j in report.judged if j.outcome == "news")),
+        state_text=state_text,
+        figure_text=figure_text,
+        safe=Markup,  # only for the SVG that reporting.svg made
+        version=pytest_drlcompress.__version__,
+        style=Markup(Path(__file__).with_name("report.css").read_text()),  # noqa: S704 (our own)
+    )
+
+
+def _sections(report: Report, rows: Sequence[Row]) -> list[Section]:
+    policies = {policy: list(mine) for policy, mine in groupby(rows, lambda row: row.policy)}
+
+    def each(kind: str, draw: Callable[[str, str, Sequence[Row]], Plot | None]) -> tuple[Plot, ...]:
+        drawn = [draw(f"{kind}{n}", p, mine) for n, (p, mine) in enumerate(policies.items())]
+        return tuple(plot for plot in drawn if plot is not None)
+
+    def frontier(gate: str, what: str) -> Callable[[str, str, Sequence[Row]], Plot | None]:
+        return lambda name, policy, mine: plots.frontier_plot(name, policy, mine, gate, what)
+
+    sweeps = [
+        plot
+        for number, (policy, mine) in enumerate(plots.sweeps_of(report.judged).items())
+        for plot in plots.sweep_plots(f"sweep{number}", policy, mine)
+    ]
+    return [
+        Section(
+            "retention", "Return kept", each("retention", plots.retention_plot),
+            "Not measured: run suites/test_return_retention.py.",
+        ),
+        Section(
+            "bytes", "Return kept against bytes", each("bytes", frontier("memory", "bytes")),
+            "Not measured: needs the retention and the memory of two variants.",
+        ),
+        Section(
+            "latency", "Return kept against latency",
+            each("latency", frontier("latency", "latency ratio")),
+            "Not measured: needs the retention and the latency of two variants.",
+        ),
+        Section(
+            "sweeps", "Pruning sweeps", tuple(sweeps), "Not measured: run with --drlc-sweep."
+        ),
+        Section(
+            "sparsity", "Sparsity by layer", each("sparsity", plots.sparsity_plot),
+            "Not measured: no sparsity gate ran.",
+        ),
+        Section(
+            "attribution", "Where the action error comes from",
+            each("attribution", plots.attribution_plot),
+            "Not measured: run suites/test_quantization_error.py on a quantized variant.",
+        ),
+    ]  # fmt: skip
