@@ -49,5 +49,9 @@ class BaselineError(DrlcError):
     """A baseline folder that is missing, damaged, or does not match its record."""
 
 
+class ReportError(DrlcError):
+    """A JSON report that cannot be read or compared."""
+
+
 class TrainingError(DrlcError):
     """A training recipe that cannot be run, or a trained policy that did not learn its task."""

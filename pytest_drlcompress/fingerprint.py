@@ -132,7 +132,7 @@ def _flat(value: Any, path: str) -> list[tuple[str, Any]]:
         ]
     if isinstance(value, list | tuple):
         whole = all(isinstance(item, int | str) for item in value)
-        return [(path, " -> ".join(map(str, value)))] if whole else []
+        return [(path, ", ".join(map(str, value)))] if whole else []
     return [] if isinstance(value, float) or value is None else [(path, value)]
 
 

@@ -1,5 +1,6 @@
 """What the plugin's own tests share."""
 
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -10,11 +11,18 @@ from hypothesis import settings
 
 # pytester forgets modules that its runs import, and NumPy and torch refuse to be imported twice
 import pytest_drlcompress.compression.registry
+import pytest_drlcompress.fingerprint
 import pytest_drlcompress.judgements
 import pytest_drlcompress.records
+import pytest_drlcompress.reporting.report
 import pytest_drlcompress.reporting.terminal
-import pytest_drlcompress.workbench  # noqa: F401
+import pytest_drlcompress.reporting.write
+import pytest_drlcompress.workbench
 from pytest_drlcompress.compression.export import export_onnx
+
+pytest_drlcompress.compression.registry.builtin_registry()  # imports every step
+if all(map(importlib.util.find_spec, ("jinja2", "matplotlib"))):
+    import pytest_drlcompress.reporting.html
 
 # shared machines stall: a property is slow or fast, not right or wrong
 settings.register_profile("drlcompress", deadline=None)
@@ -28,6 +36,12 @@ def _own_cache(tmp_path_factory, monkeypatch):
     """Never read or fill the user's episode cache; the tests of one run share theirs."""
     root = tmp_path_factory.getbasetemp()
     monkeypatch.setenv("XDG_CACHE_HOME", str(root / "drlcompress-cache"))
+
+
+@pytest.fixture(autouse=True)
+def _not_in_ci(monkeypatch):
+    """Recording is refused where CI is set, which is where these tests run, too."""
+    monkeypatch.delenv("CI", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest_drlcompress
+from pytest_drlcompress.compare import SCHEMA_VERSION
 from pytest_drlcompress.reporting.results import Failure, Judged, Results
 from pytest_drlcompress.verdict import State
-
-SCHEMA_VERSION = 1
-"""Grows when a reader of the last version could go wrong; new fields alone do not change it."""
 
 SCHEMA = Path(__file__).with_name("report.schema.json")
 

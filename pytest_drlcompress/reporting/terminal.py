@@ -11,6 +11,9 @@ from pytest_drlcompress.verdict import State, Verdict
 _FEW = 12
 """Up to so many verdicts have a line each; of more, only those that are not plainly PASS."""
 
+_WIDEST = 28
+"""Longer names are folded."""
+
 _COLORS = {State.PASS: "green", State.FAIL: "red"}
 _STYLES = {"passed": "green", "failed": "bold red", "news": "cyan"}
 
@@ -46,9 +49,17 @@ def _write_table(reporter: Any, judged: Sequence[Judged]) -> None:
     from rich.text import Text
 
     gates = gates_of(judged)
-    table = Table("policy", "variant", *gates, box=SIMPLE, pad_edge=False)
+    rows = rows_of(judged)
+    table = Table(box=SIMPLE, pad_edge=False)
+    for name, widest in (
+        ("policy", max(len(row.policy) for row in rows)),
+        ("variant", max(len(row.variant) for row in rows)),
+    ):
+        table.add_column(name, min_width=min(widest, _WIDEST), overflow="fold")
+    for gate in gates:
+        table.add_column(gate)
     previous = None
-    for row in rows_of(judged):
+    for row in rows:
         cells = []
         for gate in gates:
             one = row.cells.get(gate)
