@@ -7,6 +7,7 @@ processor.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ TOLERANCE = 0.05
 Kind = Literal["worse", "missing", "better", "new", "changed", "same"]
 Key = tuple[str, str, str]
 
+_ROUNDING = 1e-6
 _HIGHER = ("retention", "sparsity", "pruning")
 _LOWER = ("action error", "latency", "memory", "energy")
 _OF_THE_MACHINE = ("latency", "energy")
@@ -123,13 +125,13 @@ def _judge(was: Verdict, now: Verdict, tolerance: float, *, same_machine: bool) 
 
 
 def _same_figure(was: Verdict, now: Verdict, tolerance: float) -> bool:
-    if was.estimate is None or now.estimate is None:
+    if was.estimate is None or now.estimate is None or math.isinf(tolerance):
         return True
     if was.interval is not None and now.interval is not None:
         low, high = max(was.interval[0], now.interval[0]), min(was.interval[1], now.interval[1])
         if low <= high:
             return True
-    return abs(now.estimate - was.estimate) <= tolerance * abs(was.estimate)
+    return abs(now.estimate - was.estimate) <= max(tolerance * abs(was.estimate), _ROUNDING)
 
 
 def _verdicts(report: Mapping[str, Any]) -> dict[Key, Verdict]:

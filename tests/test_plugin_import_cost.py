@@ -13,6 +13,8 @@ HEAVY = (
     "mujoco",
     "stable_baselines3",
     "rich",
+    "jinja2",
+    "matplotlib",
 )
 
 

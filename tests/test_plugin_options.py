@@ -100,10 +100,6 @@ def test_usage_errors_stay_one_line_under_xdist(pytester):
     assert "ptdk" in refused(pytester, "-n2", "--drlc-variant=ptdk")
 
 
-def test_recording_refuses_xdist(pytester):
-    assert "needs a run in one process" in refused(pytester, "-n2", "--drlc-record=new")
-
-
 def test_the_header_shows_effective_values(pytester):
     pytester.makepyfile(PASSING)
     pytester.makeini("[pytest]\ndrlc_alpha = 0.01\ndrlc_max_episodes = 50\n")

@@ -105,11 +105,18 @@ def frontier_plot(name: str, policy: str, rows: Sequence[Row], gate: str, what: 
         x, y = next(offsets)
         drawing.axes.plot(*place, marker, color=color, markersize=7)
         drawing.axes.annotate(
-            str(number), place, (x, y), textcoords="offset points", ha="left" if x > 0 else "right"
+            str(number),
+            place,
+            (x, y),
+            color=INK,
+            textcoords="offset points",
+            ha="left" if x > 0 else "right",
         )
     if points[0][2].limit is not None:
         drawing.axes.axhline(points[0][2].limit, color=INK, linewidth=1, linestyle="--")
     drawing.axes.locator_params(axis="x", nbins=5)
+    if gate == "memory":
+        drawing.axes.xaxis.set_major_formatter(_thousands)
     drawing.axes.set_xlabel(what)
     drawing.axes.set_ylabel("retention")
     title = f"{policy}: retention against {what}"
@@ -142,7 +149,7 @@ def sweep_plots(
     """Retention, latency and bytes against the pruned share (Lu et al., Figs. 2 and 3)."""
     panels = (
         ("retention", "share of the return kept"),
-        ("latency", "latency, ratio to the baseline"),
+        ("latency", "latency ratio"),
         ("bytes", "artifact, bytes"),
     )
     for figure, what in panels:
@@ -165,6 +172,8 @@ def sweep_plots(
                 drawing.axes.fill_between(ratios, low, high, color=color, alpha=0.15, linewidth=0)
         if figure != "retention":
             drawing.axes.set_ylim(bottom=0)
+        if figure == "bytes":
+            drawing.axes.yaxis.set_major_formatter(_thousands)
         drawing.axes.set_xlabel("channels pruned, per cent")
         drawing.axes.set_ylabel(what)
         drawing.legend()
@@ -232,7 +241,9 @@ def _dots(
         places = [(parts[part], height) for height, part in enumerate(shown) if part in parts]
         if places:
             xs, ys = zip(*places, strict=True)
-            drawing.axes.plot(xs, ys, marker, color=color, markersize=6, alpha=0.85, label=variant)
+            drawing.axes.plot(
+                xs, ys, marker, color=color, markersize=6, alpha=0.85, label=variant, clip_on=False
+            )
     drawing.axes.set_yticks(range(len(shown)), shown)
     drawing.axes.set_ylim(len(shown) - 0.4, -0.6)
     drawing.axes.set_xlim(left=0)
@@ -279,6 +290,10 @@ def _interval(verdict: Verdict) -> str:
 def _number(verdict: Verdict) -> float:
     assert verdict.estimate is not None
     return verdict.estimate
+
+
+def _thousands(value: float, position: float | None, /) -> str:  # noqa: ARG001 (Matplotlib's)
+    return f"{value:,.0f}"
 
 
 def _is_number(value: Any) -> bool:
