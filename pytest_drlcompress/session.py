@@ -40,6 +40,7 @@ class Run:
     reported: set[str] = field(default_factory=set)
     results: Results = field(default_factory=Results)
     notes: list[str] = field(default_factory=list)
+    broken: bool = False
     _bench: "Workbench | None" = None
 
     @property
@@ -86,6 +87,10 @@ class Run:
             self.notes.append(f"{len(lost)} gates never reported a result: {', '.join(lost[:5])}")
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self.broken and session.exitstatus == pytest.ExitCode.OK:
+            # xdist can end so, when the workers that broke are gone before they say what they ran
+            self.notes.append("an internal error ended the run early: see above")
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         if session.config.option.collectonly:
             return
         self.notes.extend(self.results.notes)
@@ -174,6 +179,10 @@ class Listener:
     """
 
     run: Run
+
+    def pytest_internalerror(self) -> None:
+        """Something broke outside of any test, in this process or in a worker of xdist."""
+        self.run.broken = True
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

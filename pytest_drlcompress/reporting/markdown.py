@@ -1,5 +1,6 @@
 """The report in GitHub's Markdown: for a pull request or ``$GITHUB_STEP_SUMMARY``."""
 
+import html
 import re
 from collections.abc import Sequence
 
@@ -18,7 +19,7 @@ def markdown(report: Report) -> str:
     for failure in report.failures:
         text = f"{failure.message.rstrip()}\n\n{report.command(failure.test)}"
         parts.append(
-            f"<details open><summary>❌ <code>{_escaped(failure.test)}</code></summary>\n\n"
+            f"<details open><summary>❌ <code>{html.escape(failure.test)}</code></summary>\n\n"
             f"{_fenced(text)}\n\n</details>"
         )
     news = list(dict.fromkeys(j.message for j in report.judged if j.outcome == "news"))
@@ -53,7 +54,7 @@ def _table(judged: Sequence[Judged]) -> str:
 
 def _escaped(text: str) -> str:
     """``text`` that Markdown and its HTML show as it is, in one line."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = html.escape(text, quote=False)
     return re.sub(r"([\\|*_`~@#\[\]])", r"\\\1", text).replace("\n", " ")
 
 
