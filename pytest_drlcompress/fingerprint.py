@@ -1,6 +1,7 @@
 """What identifies an artifact, in parts, so that a change of it can be traced to its place."""
 
 import hashlib
+import importlib.metadata
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -16,6 +17,11 @@ from pytest_drlcompress.evaluation.cache import processor_id
 from pytest_drlcompress.measurement.action_error import measure_action_error
 from pytest_drlcompress.records import Expectation
 from pytest_drlcompress.workbench import Workbench
+
+_VERSIONED = (
+    "gymnasium", "mujoco", "numpy", "onnx", "onnxruntime", "onnxscript", "torch", "torch-pruning",
+)  # fmt: skip
+"""Libraries on which an artifact's bytes can depend, by its export, steps or calibration."""
 
 _MEASURED = ("kept_step",)
 """Whole numbers in a provenance that training measured; another processor may get another."""
@@ -44,7 +50,7 @@ def fingerprint(bench: Workbench, policy: str, variant: str) -> dict[str, Any]:
         "source": bench.exported(policy).sha256[:SHORT],
         **_parts(artifact.model),
         "settings": _settings(artifact),
-        "versions": dict(artifact.provenance.get("versions", {})),
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
         "processor": processor_id()[:SHORT],
         "code": {} if variant.endswith(".onnx") else _code(bench, variant),
     }

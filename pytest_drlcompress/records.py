@@ -112,6 +112,7 @@ def record_verdicts(
             if only_new and old is not None and old != _without_artifact(new):
                 continue
             gates[verdict.gate] = new
+            described = gates.get(ARTIFACT)
             if facts is not None:
                 gates[ARTIFACT] = artifact_section(facts)
             where = f"{verdict.policy} / {verdict.variant} {verdict.gate}"
@@ -119,6 +120,8 @@ def record_verdicts(
                 lines.append(f"{where}: unchanged; its artifact {new[ARTIFACT]} is described now")
             elif old != new:
                 lines.append(f"{where}: {_described(old)} -> {_described(new)}")
+            elif described != gates.get(ARTIFACT):
+                lines.append(f"{where}: unchanged; the description of its artifact is renewed")
         if json.dumps(record, sort_keys=True) != before:
             write_json(folder / RECORD, record)
     return lines
