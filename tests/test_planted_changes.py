@@ -171,12 +171,8 @@ def test_an_improvement_is_news(suites):
     assert messages == {}
     assert found["trpo-hopper", "ptsq"] == {"news"}
     assert found["trpo-hopper", "ptdq"] == {"passed"}
-    result = suites.runpytest(*GATES, "-k", "ptsq and not equalize")
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(
-        [
-            "NEWS *trpo-hopper / ptsq: PASS*",
-            "*Mean action error 0.0*",
-            "*Record the news: pytest suites/ --drlc-policy=trpo-hopper --drlc-record",
-        ]
-    )
+    report = json.loads((suites.path / "out.json").read_text())
+    for verdict in report["verdicts"]:
+        if verdict["outcome"] == "news":
+            assert "Mean action error 0.1" in verdict["message"]
+            assert "Record the news: pytest suites/ --drlc-policy=trpo-hopper" in verdict["message"]
