@@ -43,6 +43,8 @@ def figure_text(verdict: Verdict) -> str:
         return ""
     if verdict.unit == "bytes":
         return f"{value:,.0f} B"
+    if verdict.gate == "energy":
+        return f"{value * 1e6:.3g} uJ"
     if verdict.gate.startswith("retention"):
         return f"{value:.3f}"
     if verdict.gate in ("sparsity", "pruning"):

@@ -24,8 +24,16 @@ def write_summary(reporter: Any, results: Results, notes: Sequence[str]) -> None
     reporter.section("drlcompress")
     every = len(judged) <= _FEW or reporter.config.get_verbosity() > 0
     shown = [j.verdict for j in judged if every or not _plain(j)]
+    unmeasured: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in sorted(shown, key=lambda v: v.gate):
+        if verdict.state is State.NOT_MEASURED and verdict.estimate is None:
+            unmeasured.setdefault((verdict.gate, verdict.reason), []).append(verdict)
+            continue
         reporter.write_line(verdict_line(verdict), **{_COLORS.get(verdict.state, "yellow"): True})
+    for (gate, reason), alike in unmeasured.items():
+        one = f"{alike[0].policy} / {alike[0].variant}"
+        whose = one if len(alike) == 1 else f"of {len(alike)} variants"
+        reporter.write_line(f"{gate} {whose}: NOT_MEASURED  {reason}", yellow=True)
     if len(rows_of(judged)) > 1:
         _write_table(reporter, judged)
     if verdicts:
