@@ -1,0 +1,46 @@
+# ruff: noqa: INP001 (written like the tests)
+"""How far an action error moves by other seeds alone: what ``drift.NOISE`` has to cover.
+
+``pytest benchmarks/test_action_error_spread.py -s`` prints a line for each baseline and recipe.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from pytest_drlcompress import workbench
+from pytest_drlcompress.compression.registry import builtin_registry
+from pytest_drlcompress.drift import NOISE
+from pytest_drlcompress.measurement.action_error import measure_action_error
+from pytest_drlcompress.options import default_settings
+from pytest_drlcompress.workbench import Workbench
+
+BASELINES = Path(__file__).resolve().parent.parent / "baselines"
+POLICIES = ("trpo-hopper", "trpo-halfcheetah", "ppo-halfcheetah", "sac-halfcheetah")
+RECIPES = ("ptdq", "ptsq", "ptsq:equalize=true")
+PAIRS = 6
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_other_seeds_stay_within_the_noise(policy, monkeypatch):
+    """Other episodes to calibrate on and to compare on, as another processor would give."""
+    calibration, probe = workbench.CALIBRATION_SEEDS, workbench.PROBE_SEEDS
+    errors: dict[str, list[float]] = {recipe: [] for recipe in RECIPES}
+    for pair in range(PAIRS):
+        monkeypatch.setattr(workbench, "CALIBRATION_SEEDS", calibration + 1000 * pair)
+        monkeypatch.setattr(workbench, "PROBE_SEEDS", probe + 1000 * pair)
+        bench = Workbench(default_settings(baselines=BASELINES, workers=1), builtin_registry())
+        for recipe in RECIPES:
+            error = measure_action_error(
+                bench.controller(policy, ""),
+                bench.controller(policy, recipe),
+                bench.probe_observations(policy),
+                bench.load(policy).policy.env.action,
+            )
+            errors[recipe].append(error.mean)
+        bench.close()
+    factor, floor = NOISE
+    for recipe, found in errors.items():
+        figures = " ".join(f"{error:.4f}" for error in found)
+        print(f"\n{policy} {recipe}: {figures}  largest / smallest {max(found) / min(found):.2f}")
+        assert max(found) <= min(found) * factor + floor
