@@ -39,6 +39,21 @@ def test_many_verdicts_are_a_table_and_the_exceptions(summary):
     rows = [line for line in lines if " PASS " in line and ": " not in line]
     for variant in VARIANTS:  # unfolded, once for each policy
         assert len([row for row in rows if f" {variant} " in row]) == 2
+    heading = next(line.split() for line in lines if line.startswith(" policy"))
+    assert " ".join(heading[2:]) == (
+        "retention action error sparsity latency memory energy pruning"
+    )
+
+
+def test_a_narrow_terminal_folds_cells_and_cuts_nothing(pytestconfig):
+    file = io.StringIO()
+    reporter = TerminalReporter(pytestconfig, file)
+    reporter.isatty, reporter._tw.fullwidth = True, 80
+    write_summary(reporter, results(full_report(("sac-hopper",)).judged), [])
+    text = file.getvalue()
+    assert "…" not in text
+    for word in ("288,811", "MEASURED", "pruning", "10.0%"):
+        assert word in text
 
 
 def test_verbose_has_a_line_for_each(summary):

@@ -14,6 +14,9 @@ _FEW = 12
 _WIDEST = 28
 """Longer names are folded."""
 
+_WIDE = 400
+"""Columns that no table needs."""
+
 _COLORS = {State.PASS: "green", State.FAIL: "red"}
 _STYLES = {"passed": "green", "failed": "bold red", "news": "cyan"}
 
@@ -53,6 +56,7 @@ def _plain(judged: Judged) -> bool:
 def _write_table(reporter: Any, judged: Sequence[Judged]) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
@@ -65,7 +69,8 @@ def _write_table(reporter: Any, judged: Sequence[Judged]) -> None:
     ):
         table.add_column(name, min_width=min(widest, _WIDEST), overflow="fold")
     for gate in gates:
-        table.add_column(gate)
+        texts = [gate, *(cell_text(row.cells[gate]) for row in rows if gate in row.cells)]
+        table.add_column(gate, min_width=max(len(w) for text in texts for w in text.split()))
     previous = None
     for row in rows:
         cells = []
@@ -79,8 +84,12 @@ def _write_table(reporter: Any, judged: Sequence[Judged]) -> None:
     console = Console(
         force_terminal=colored,
         color_system="standard" if colored else None,
-        width=max(80, reporter._tw.fullwidth),  # noqa: SLF001 (pytest has no public width)
+        width=_WIDE,
     )
+    needed = Measurement.get(console, console.options, table)
+    width = reporter._tw.fullwidth  # noqa: SLF001 (pytest has no public width)
+    # a log can be scrolled; in a terminal cells are folded at spaces, but nothing is cut off
+    console.width = max(width, needed.minimum if reporter.isatty else needed.maximum)
     with console.capture() as capture:
         console.print(table)
     for line in capture.get().splitlines():
