@@ -86,10 +86,14 @@ def _write_table(reporter: Any, judged: Sequence[Judged]) -> None:
         color_system="standard" if colored else None,
         width=_WIDE,
     )
-    needed = Measurement.get(console, console.options, table)
     width = reporter._tw.fullwidth  # noqa: SLF001 (pytest has no public width)
-    # a log can be scrolled; in a terminal cells are folded at spaces, but nothing is cut off
-    console.width = max(width, needed.minimum if reporter.isatty else needed.maximum)
+    needed = Measurement.get(console, console.options, table).maximum
+    if reporter.isatty and needed > width:
+        # a log can be scrolled; in a terminal cells are folded at spaces, but nothing is cut off
+        for column in table.columns:
+            column.max_width = column.min_width
+        needed = Measurement.get(console, console.options, table).maximum
+    console.width = max(width, needed)
     with console.capture() as capture:
         console.print(table)
     for line in capture.get().splitlines():
