@@ -342,7 +342,7 @@ def test_closing_stops_the_workers(monkeypatch):
     """After closing no thread of the rollout runs on; it is not even interrupted."""
     monkeypatch.setattr("pytest_drlcompress.evaluation.workers.PATIENCE_S", 1e6)
     spec = EnvSpec.parse("HalfCheetah-v5")
-    episodes = rollout(spec, ZeroPilot(spec.action), range(200), workers=2)
+    episodes = rollout(spec, ZeroPilot(spec.action), range(10**6), workers=2)
     next(episodes)
     episodes.close()
     assert not [t for t in threading.enumerate() if t.name == "drlcompress"]
