@@ -17,11 +17,22 @@ _BEFORE_SQUASHING = 0.05
 """Weight of the errors before squashing, whose gradient does not vanish where actions saturate."""
 
 
-def split(network: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """The layers up to the last linear one, and what squashes or clips after it, but no ``Argmax``.
+class Advantages(nn.Module):
+    """Values less their mean over the choices: all that ``Argmax`` looks at."""
 
-    Both share their modules with ``network``: training the first trains it. A network that is no
-    ``Sequential`` is its own first part.
+    def forward(self, values: Tensor) -> Tensor:
+        """``values`` of shape ``(batch, choices)``, same shape."""
+        return values - values.mean(dim=-1, keepdim=True)
+
+
+def split(network: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The layers up to the last linear one, and what squashes or clips after it.
+
+    In the place of an ``Argmax``, which has no gradient, stands ``Advantages``: a state's value
+    may be a hundred times what distinguishes its actions, and must not decide the loss.
+
+    Both parts share their modules with ``network``: training the first trains it. A network that
+    is no ``Sequential`` is its own first part.
 
     Raises:
         RecipeError: there is no linear layer.
@@ -35,8 +46,8 @@ def split(network: nn.Module) -> tuple[nn.Module, nn.Module]:
     )
     if last is None:
         raise RecipeError("this network has no linear layer that could be trained")
-    head = nn.Sequential(*[layer for layer in layers[last + 1 :] if type(layer) is not Argmax])
-    return nn.Sequential(*layers[: last + 1]), head
+    rest = [Advantages() if type(layer) is Argmax else layer for layer in layers[last + 1 :]]
+    return nn.Sequential(*layers[: last + 1]), nn.Sequential(*rest)
 
 
 def action_loss(head: nn.Module, targets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
