@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pytest_drlcompress.drift import find_change
 from pytest_drlcompress.errors import ReportError
+from pytest_drlcompress.reporting.table import figure_text
 from pytest_drlcompress.verdict import RANK, State, Verdict
 
 SCHEMA_VERSION = 1
@@ -160,9 +161,8 @@ def _artifacts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _text(verdict: Verdict) -> str:
-    figure = "" if verdict.estimate is None else f" {verdict.estimate:.4g}"
     interval = "" if verdict.interval is None else " [{:.3g}, {:.3g}]".format(*verdict.interval)
-    return f"{verdict.state.value}{figure}{interval}"
+    return f"{verdict.state.value} {figure_text(verdict)}".rstrip() + interval
 
 
 def summary(comparison: Comparison, kinds: Sequence[Kind]) -> str:
