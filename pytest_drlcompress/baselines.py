@@ -45,7 +45,8 @@ class BaselineRecord:
 
     ``verdicts`` maps recipe text to the recorded verdicts by gate; ``versions`` are those the
     reference was measured with, ``length`` the mean steps of its episodes, ``training`` the
-    policy's provenance, ``quality`` as ``rate`` says.
+    policy's provenance, ``quality`` as ``rate`` says. ``budgets`` maps a variant, or ``"*"``, to
+    limits on its costs.
     """
 
     reference: Reference
@@ -57,6 +58,7 @@ class BaselineRecord:
     length: float | None = None
     quality: str = "unrated"
     training: Mapping[str, Any] = field(default_factory=dict)
+    budgets: Mapping[str, Any] = field(default_factory=dict)
 
 
 def record_baseline(
@@ -129,6 +131,8 @@ def _record(
     sha256 = stored_sha256 or save_network(folder, network)
     record = {
         "verdicts": {},
+        # what a policy may cost outlives its weights
+        **({"budgets": previous["budgets"]} if "budgets" in previous else {}),
         **(previous if previous.get("sha256") == sha256 else {}),
         **facts,
         "sha256": sha256,
@@ -184,6 +188,7 @@ def read_baseline_record(folder: Path) -> BaselineRecord:
             length=statistics.fmean(lengths) if lengths else None,
             quality=str(record.get("quality", "unrated")),
             training=dict(record.get("training", {})),
+            budgets=dict(record.get("budgets", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BaselineError(

@@ -2,19 +2,36 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pytest_drlcompress.options import Settings
+from pytest_drlcompress.quantities import parse_bytes
 
 if TYPE_CHECKING:
     import pytest
 
 MARKER = "drlcompress"
 MARKER_HELP = (
-    f"{MARKER}(*, min_retention, max_action_error, max_latency_ratio, min_pruning, perturb):"
-    " budgets of the gates of a compressed policy"
+    f"{MARKER}(*, min_retention, max_action_error, max_latency_ratio, max_latency_us,"
+    " deadline_hz, max_bytes, fits, max_energy_uj, min_pruning, perturb): budgets of the gates of"
+    " a compressed policy"
 )
+
+
+COSTS = (
+    "max_latency_ratio",
+    "max_latency_us",
+    "deadline_hz",
+    "max_bytes",
+    "fits",
+    "max_energy_uj",
+)
+"""Budgets that the command line, an ini file and a baseline may give as well."""
+
+NO_LIMITS: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -24,7 +41,9 @@ class Budgets:
     ``min_retention`` is a share of the baseline's return, ``max_action_error`` a share of the
     action range, ``max_latency_ratio`` is against the baseline's own artifact, ``min_pruning``
     a share of the channels. ``perturb`` (``"mass=1.2,friction=0.8"``) is no limit but the
-    disturbance under which the retention is judged.
+    disturbance under which the retention is judged. ``max_latency_us`` and ``max_energy_uj`` are
+    for one action, ``deadline_hz`` is a control rate; ``max_bytes`` is for the file, ``fits`` for
+    weights and activations together, both in bytes or as ``"256KiB"``.
     """
 
     min_retention: float | None = None
@@ -32,6 +51,24 @@ class Budgets:
     max_latency_ratio: float | None = None
     min_pruning: float | None = None
     perturb: str | None = None
+    max_latency_us: float | None = None
+    deadline_hz: float | None = None
+    max_bytes: float | None = None
+    fits: float | None = None
+    max_energy_uj: float | None = None
+
+    def cost(
+        self, name: str, settings: Settings, recorded: Mapping[str, float] = NO_LIMITS
+    ) -> float | None:
+        """The limit ``name`` of a cost: command line, marker, ``recorded`` by the baseline, ini.
+
+        ``None`` where nobody gave one.
+        """
+        asked: float | None = getattr(settings, name)
+        own: float | None = getattr(self, name)
+        if asked is not None and name in settings.from_cli:
+            return asked
+        return own if own is not None else recorded.get(name, asked)
 
     def retention(self, settings: Settings) -> float:
         """Command line, then marker, then ini or default."""
@@ -86,10 +123,34 @@ def read_budgets(item: "pytest.Item") -> Budgets:
                     raise ValueError(f"{MARKER} marker: perturb must be text, not {value!r}")
                 values[name] = value
                 continue
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or value <= 0:
-                raise ValueError(
-                    f"{MARKER} marker: {name} must be a positive number, not {value!r}"
-                )
-            values[name] = float(value)
+            values[name] = _limit(f"{MARKER} marker: {name}", name, value)
     return Budgets(**values)
+
+
+def recorded_budgets(stored: Any, variant: str) -> Mapping[str, float]:
+    """The cost budgets of ``variant`` in the ``budgets`` table of a ``baseline.json``.
+
+    ``stored`` maps variants, or ``"*"`` for all others, to ``{"max_bytes": "80kB", ...}``.
+
+    Raises:
+        ValueError: an unknown budget, or a limit that is no positive number.
+    """
+    entry = stored.get(variant, stored.get("*", {}))
+    unknown = sorted(set(entry) - set(COSTS))
+    if unknown:
+        raise ValueError(
+            f"budgets of {variant!r}: no budget {unknown[0]!r}; known: {', '.join(COSTS)}"
+        )
+    return {name: _limit(f"budgets: {name}", name, value) for name, value in entry.items()}
+
+
+def _limit(where: str, name: str, value: Any) -> float:
+    if name in ("max_bytes", "fits") and isinstance(value, str):
+        try:
+            return parse_bytes(value)
+        except ValueError as error:
+            raise ValueError(f"{where} {error}, not {value!r}") from None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{where} must be a positive number, not {value!r}")
+    return float(value)

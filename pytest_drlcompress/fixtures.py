@@ -74,19 +74,27 @@ def action_error(request: pytest.FixtureRequest, variant: Variant) -> Gate:
 
 @pytest.fixture
 def latency(request: pytest.FixtureRequest, variant: Variant) -> Gate:
-    """Gate on the time of one action against the baseline's artifact.
+    """Gate on the time of one action, against the baseline's artifact.
 
     A test that also takes pytest-benchmark's ``benchmark`` records the artifact's own
     microseconds there.
     """
-    from pytest_drlcompress import judgements
+    from pytest_drlcompress import costs
     from pytest_drlcompress.benchmarking import record_latency
 
-    gate = _gate(request, variant, "latency", judgements.judge_latency)
+    gate = _gate(request, variant, "latency", costs.judge_latency)
     if "benchmark" in request.fixturenames:
         bench = _run(request).bench
         return record_latency(gate, bench, variant.policy, variant.recipe, request)
     return gate
+
+
+@pytest.fixture
+def memory(request: pytest.FixtureRequest, variant: Variant) -> Gate:
+    """Gate on the bytes of the artifact, on disk and while it runs."""
+    from pytest_drlcompress import costs
+
+    return _gate(request, variant, "memory", costs.judge_memory)
 
 
 @pytest.fixture
@@ -135,6 +143,7 @@ def _gate(
         item=request.node,
         judge=measure,
         inconclusive=run.settings.inconclusive,
+        unmeasured=run.settings.unmeasured,
         expected=expected,
         recording=expected is not None
         and (run.settings.record or (run.settings.record_new and new)),

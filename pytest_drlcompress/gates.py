@@ -38,8 +38,9 @@ _ELSEWHERE = (
 class Gate:
     """One quantity of one variant, judged at most once in a test.
 
-    ``judge`` makes the verdict, ``inconclusive`` says what an INCONCLUSIVE one does, and
-    ``expected`` what the baseline's record demands (``None``: the verdict alone decides).
+    ``judge`` makes the verdict, ``inconclusive`` and ``unmeasured`` say what an INCONCLUSIVE and
+    a NOT_MEASURED one do, ``expected`` what the baseline's record demands (``None``: the verdict
+    alone decides).
     ``recording`` lets everything pass that is about to be recorded. ``fingerprint`` describes
     the judged artifact, ``change`` says how it differs from the recorded one.
     """
@@ -47,6 +48,7 @@ class Gate:
     item: pytest.Item
     judge: Callable[[], Verdict]
     inconclusive: str = "fail"
+    unmeasured: str = "skip"
     expected: "Expectation | None" = None
     recording: bool = False
     fingerprint: Callable[[], Mapping[str, Any] | None] = lambda: None
@@ -88,9 +90,11 @@ class Gate:
             return verdict
         if verdict.state is State.PASS:
             return verdict
-        if verdict.state is State.NOT_MEASURED or (
-            verdict.state is State.INCONCLUSIVE and self.inconclusive == "skip"
-        ):
+        skipped = {
+            State.NOT_MEASURED: self.unmeasured == "skip",
+            State.INCONCLUSIVE: self.inconclusive == "skip",
+        }
+        if skipped.get(verdict.state):
             pytest.skip(text)
         if verdict.state is State.INCONCLUSIVE and self.inconclusive == "xfail":
             pytest.xfail(text)

@@ -17,7 +17,6 @@ from pytest_drlcompress.evaluation.retention import (
     pool_order,
 )
 from pytest_drlcompress.measurement.action_error import ActionError, measure_action_error
-from pytest_drlcompress.measurement.latency import measure_latency_ratio
 from pytest_drlcompress.progress import gate_line
 from pytest_drlcompress.verdict import State, Verdict
 from pytest_drlcompress.workbench import Workbench
@@ -115,48 +114,6 @@ def judge_action_error(bench: Workbench, policy: str, variant: str, budgets: Bud
             "attribution": [contribution.to_json() for contribution in found],
             "fp32_layers": {layer.node: layer.reason for layer in broken},
         },
-    )
-
-
-def judge_latency(bench: Workbench, policy: str, variant: str, budgets: Budgets) -> Verdict:
-    """How long does one action take, against the baseline's own artifact?
-
-    Without a ``max_latency_ratio`` the ratio is measured and reported, and held to nothing.
-    """
-    loaded = bench.load(policy)
-    limit = budgets.max_latency_ratio
-    verdict = _verdict("latency", loaded.policy.id, variant, limit)
-    try:
-        measured = measure_latency_ratio(
-            bench.controller(policy, ""),
-            bench.controller(policy, variant),
-            bench.probe_observations(policy)[0],
-            alpha=bench.settings.alpha,
-        )
-    except ArtifactError as failure:
-        return verdict(state=State.FAIL, reason=f"{failure}.")
-    low, high = measured.interval
-    state = State.PASS
-    reason = "No budget was given."
-    if limit is not None:
-        within, beyond = high <= limit, low > limit
-        state = State.PASS if within else State.FAIL if beyond else State.INCONCLUSIVE
-        reason = (
-            "The whole interval lies within the budget."
-            if within
-            else "The whole interval lies beyond the budget."
-            if beyond
-            else "The budget lies inside the interval: the machine is too noisy to tell."
-        )
-    return verdict(
-        state=state,
-        reason=reason,
-        estimate=measured.ratio,
-        interval=measured.interval,
-        sample_size=measured.blocks,
-        unit="blocks",
-        alpha=bench.settings.alpha,
-        details={"baseline_us": measured.baseline_us, "candidate_us": measured.candidate_us},
     )
 
 

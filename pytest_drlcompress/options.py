@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_drlcompress.quantities import parse_bytes
+
 if TYPE_CHECKING:
     import pytest
 
@@ -40,6 +42,14 @@ class Settings:
     report: tuple[Path, ...]
     sweep: bool
     cache: bool
+    unmeasured: str
+    hard_deadline: bool
+    max_latency_ratio: float | None
+    max_latency_us: float | None
+    deadline_hz: float | None
+    max_bytes: float | None
+    fits: float | None
+    max_energy_uj: float | None
     from_cli: frozenset[str]
 
     def rerun_options(self) -> list[str]:
@@ -95,6 +105,8 @@ def _number(low: float, high: float, *, closed: bool = False) -> Callable[[str],
             value = float(text)
         except ValueError:
             value = math.nan
+        if math.isinf(high) and not low < value < high:
+            raise ValueError(f"must be a number greater than {low:g}")
         if not (low < value < high or (closed and value == high)):
             upper = "at most" if closed else "less than"
             raise ValueError(f"must be a number greater than {low:g} and {upper} {high:g}")
@@ -221,6 +233,43 @@ _OPTIONS = (
         "sweep", "run the pruning sweeps, which take minutes for each policy", str, False, flag=True
     ),
     _Option("no_cache", "measure every episode again", str, False, flag=True),
+    _Option(
+        "unmeasured",
+        "what a NOT_MEASURED gate does, such as energy without a readable counter: skip (default)"
+        " or fail",
+        _one_of(("skip", "fail")), "skip", metavar="OUTCOME",
+    ),
+    _Option(
+        "hard_deadline",
+        "hold max_latency_us and deadline_hz against this machine's clock; it must be tuned"
+        " (pyperf system tune, an isolated core)",
+        str, False, flag=True,
+    ),
+    _Option(
+        "max_latency_ratio", "largest latency, as a ratio to the baseline's own artifact",
+        _number(0, math.inf), None, metavar="RATIO",
+    ),
+    _Option(
+        "max_latency_us", "largest median time of one action; needs --drlc-hard-deadline",
+        _number(0, math.inf), None, metavar="US",
+    ),
+    _Option(
+        "deadline_hz",
+        "control rate whose period at most 1 action in 1000 may exceed; needs"
+        " --drlc-hard-deadline",
+        _number(0, math.inf), None, metavar="HZ",
+    ),
+    _Option(
+        "max_bytes", "largest artifact on disk, for example 80kB", parse_bytes, None, metavar="SIZE"
+    ),
+    _Option(
+        "fits", "memory that weights and activations must fit, for example 256KiB", parse_bytes,
+        None, metavar="SIZE",
+    ),
+    _Option(
+        "max_energy_uj", "largest measured energy of one action in microjoules",
+        _number(0, math.inf), None, metavar="UJ",
+    ),
 )  # fmt: skip
 
 

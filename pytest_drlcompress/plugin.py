@@ -10,6 +10,7 @@ from pytest_drlcompress.fixtures import (  # noqa: F401 (fixtures register by be
     action_error,
     artifact,
     latency,
+    memory,
     policy,
     pruning_sweep,
     retention,

@@ -20,7 +20,7 @@ from pytest_drlcompress.reporting.results import Results, flattened
 if TYPE_CHECKING:
     from pytest_drlcompress.workbench import Workbench
 
-GATES = ("retention", "action_error", "latency", "pruning_sweep")
+GATES = ("retention", "action_error", "latency", "memory", "energy", "pruning_sweep")
 """Fixtures that make a test a gate."""
 
 _GATES_OUTPUT = "drlcompress_gates"

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from pytest_drlcompress.budgets import Budgets
 from pytest_drlcompress.compression.recipe import Recipe, parse_recipe
+from pytest_drlcompress.costs import judge_latency
 from pytest_drlcompress.errors import RecipeError
-from pytest_drlcompress.judgements import judge_latency, judge_retention
+from pytest_drlcompress.judgements import judge_retention
 from pytest_drlcompress.verdict import State, Verdict
 from pytest_drlcompress.workbench import Workbench
 

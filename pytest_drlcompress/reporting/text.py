@@ -9,11 +9,12 @@ def verdict_line(verdict: Verdict) -> str:
     """``retention sac-hopper / ptdq: PASS  0.985 [0.941, 1.021] >= 0.90  (46 episodes, ...)``."""
     figures = []
     if verdict.estimate is not None:
-        figures.append(f"{verdict.estimate:.3f}")
+        figures.append(_quantity(verdict, verdict.estimate, ".3f"))
     if verdict.interval is not None:
-        figures.append("[{:.3f}, {:.3f}]".format(*verdict.interval))
+        ends = [_quantity(verdict, end, ".3f") for end in verdict.interval]
+        figures.append(f"[{', '.join(ends)}]")
     if verdict.limit is not None and verdict.estimate is not None:
-        figures.append(f"{_relation(verdict)} {verdict.limit:.2f}")
+        figures.append(f"{_relation(verdict)} {_quantity(verdict, verdict.limit, '.2f')}")
     notes = []
     if verdict.sample_size:
         notes.append(f"{verdict.sample_size} {verdict.unit}")
@@ -32,6 +33,15 @@ def verdict_line(verdict: Verdict) -> str:
 def verdict_text(verdict: Verdict, nodeid: str) -> str:
     """The line, the reason, and the command that runs this gate alone."""
     return f'{verdict_line(verdict)}\n    {verdict.reason}\n    pytest "{nodeid}"'
+
+
+def _quantity(verdict: Verdict, value: float, ratio_format: str) -> str:
+    """Bytes and joules in their units, ratios without."""
+    if verdict.gate == "memory":
+        return f"{value:,.0f} B"
+    if verdict.gate == "energy":
+        return f"{value * 1e6:.3g} uJ"
+    return format(value, ratio_format)
 
 
 def _relation(verdict: Verdict) -> str:

@@ -1,0 +1,249 @@
+"""From a policy, a variant and its budgets to verdicts on what one action costs.
+
+Knows nothing of pytest. A budget that could not be held against anything is never passed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from pytest_drlcompress.budgets import Budgets, recorded_budgets
+from pytest_drlcompress.compression.recipe import variant_id
+from pytest_drlcompress.errors import ArtifactError, BaselineError
+from pytest_drlcompress.measurement.activations import peak_activation_bytes
+from pytest_drlcompress.measurement.latency import (
+    MAX_MISS_PROBABILITY,
+    LatencyRatio,
+    compare_calls,
+    measure_deadline,
+    measure_latency_ratio,
+)
+from pytest_drlcompress.measurement.machine import untuned_reasons
+from pytest_drlcompress.measurement.resident import resident_memory
+from pytest_drlcompress.measurement.size import measure_size
+from pytest_drlcompress.quantities import format_bytes
+from pytest_drlcompress.verdict import State, Verdict
+from pytest_drlcompress.workbench import Workbench
+
+NETWORK_BLOCKS = 20
+_WORST_FIRST = (State.FAIL, State.INVALID, State.INCONCLUSIVE, State.NOT_MEASURED, State.PASS)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one budget of a gate came to."""
+
+    state: State
+    reason: str
+
+
+def judge_latency(bench: Workbench, policy: str, variant: str, budgets: Budgets) -> Verdict:
+    """How long does one action take, against the baseline's own artifact?
+
+    Without a budget everything is measured and reported, and held to nothing.
+    """
+    limits = _limits(bench, policy, variant, budgets)
+    ratio_limit = limits("max_latency_ratio")
+    verdict = _verdict("latency", bench, policy, variant, ratio_limit)
+    alpha = bench.settings.alpha
+    try:
+        baseline, candidate = (bench.controller(policy, which) for which in ("", variant))
+    except ArtifactError as failure:
+        return verdict(state=State.FAIL, reason=f"{failure}.")
+    observation = bench.probe_observations(policy)[0]
+    measured = measure_latency_ratio(
+        baseline, candidate, observation, alpha=alpha, limit=ratio_limit
+    )
+    network = compare_calls(baseline.run_network, candidate.run_network, blocks=NETWORK_BLOCKS)
+    details: dict[str, Any] = {
+        "baseline_us": measured.baseline_us,
+        "candidate_us": measured.candidate_us,
+        "network_ratio": network.ratio,
+        "network_baseline_us": network.baseline_us,
+        "network_candidate_us": network.candidate_us,
+    }
+    findings = []
+    if ratio_limit is not None:
+        findings.append(_ratio_finding(measured, ratio_limit))
+    absolute = {name: limits(name) for name in ("max_latency_us", "deadline_hz")}
+    asked = {name: limit for name, limit in absolute.items() if limit is not None}
+    if asked:
+        act = partial(candidate.act_one, observation)
+        findings += _absolute(bench, act, measured.candidate_us, asked, details)
+    return verdict(
+        **_together(findings),
+        estimate=measured.ratio,
+        interval=measured.interval,
+        sample_size=measured.blocks,
+        unit="blocks",
+        alpha=alpha,
+        details=details,
+    )
+
+
+def judge_memory(bench: Workbench, policy: str, variant: str, budgets: Budgets) -> Verdict:
+    """How many bytes does the artifact take on disk, and to run?
+
+    ``max_bytes`` is held against the file, ``fits`` against its initializers and peak
+    activations. What a fresh process takes is reported and held against nothing: it is
+    the runtime's own size above all.
+    """
+    limits = _limits(bench, policy, variant, budgets)
+    limit, room = limits("max_bytes"), limits("fits")
+    verdict = _verdict("memory", bench, policy, variant, limit)
+    try:
+        artifact = bench.artifact(policy, variant)
+        figures = memory_figures(artifact.model)
+        resident, reason = resident_memory(artifact.model)
+    except ArtifactError as failure:
+        return verdict(state=State.FAIL, reason=f"{failure}.")
+    findings = []
+    if limit is not None:
+        size = figures["bytes_on_disk"]
+        findings.append(_bound(size, limit, f"The file has {format_bytes(size)}"))
+    if room is not None:
+        needed = figures["on_chip_bytes"]
+        findings.append(
+            _bound(needed, room, f"Weights and activations take {format_bytes(needed)}")
+        )
+    details: dict[str, Any] = {**figures, "fits_bytes": room, **resident}
+    if reason:
+        details["resident_reason"] = reason
+    return verdict(
+        **_together(findings),
+        estimate=float(figures["bytes_on_disk"]),
+        unit="bytes",
+        details=details,
+    )
+
+
+def memory_figures(model: bytes) -> dict[str, Any]:
+    """The sizes of an artifact under the names that reports use.
+
+    Raises:
+        ArtifactError: ONNX Runtime cannot load or run the model.
+    """
+    size, peak = measure_size(model), peak_activation_bytes(model)
+    return {
+        "bytes_on_disk": size.artifact,
+        "initializer_bytes": size.initializers,
+        "peak_activation_bytes": peak,
+        "on_chip_bytes": size.initializers + peak,
+        "stripped_zstd_bytes": size.stripped_zstd,
+        "nnz_claim_bytes": size.nnz_claim,
+        "entropy_bound_bytes": size.entropy_bound,
+        "sparse_encoding_bytes": size.encodings[size.smallest_encoding],
+        "sparse_encoding": size.smallest_encoding,
+        "encodings": dict(size.encodings),
+        "weights": size.weights,
+        "nonzero_weights": size.nonzero,
+    }
+
+
+def _ratio_finding(measured: LatencyRatio, limit: float) -> Finding:
+    low, high = measured.interval
+    if high <= limit:
+        return Finding(State.PASS, "The whole interval lies within the budget.")
+    if low > limit:
+        return Finding(State.FAIL, "The whole interval lies beyond the budget.")
+    return Finding(
+        State.INCONCLUSIVE,
+        f"The budget lies inside the interval, after {measured.blocks} blocks: the two are too"
+        " close for this machine to tell.",
+    )
+
+
+def _absolute(
+    bench: Workbench,
+    act: partial[Any],
+    microseconds: float,
+    asked: Mapping[str, float],
+    details: dict[str, Any],
+) -> list[Finding]:
+    """``max_latency_us`` and ``deadline_hz``, where this machine's clock may be trusted."""
+    names = " and ".join(asked)
+    if not bench.settings.hard_deadline:
+        return [
+            Finding(
+                State.NOT_MEASURED,
+                f"{names}: absolute times are held against a tuned machine only; say"
+                " --drlc-hard-deadline there.",
+            )
+        ]
+    untuned = untuned_reasons()
+    if untuned:
+        details["untuned"] = untuned
+        return [
+            Finding(
+                State.INVALID,
+                f"{names}: --drlc-hard-deadline needs a tuned machine (pyperf system tune), and"
+                f" this one is not: {'; '.join(untuned)}.",
+            )
+        ]
+    findings = []
+    if (limit := asked.get("max_latency_us")) is not None:
+        within = microseconds <= limit
+        findings.append(
+            Finding(
+                State.PASS if within else State.FAIL,
+                f"Median {microseconds:.2f} us, {'within' if within else 'beyond'} {limit:g} us.",
+            )
+        )
+    if (rate := asked.get("deadline_hz")) is not None:
+        deadline = measure_deadline(act, 1 / rate, alpha=bench.settings.alpha)
+        details["deadline"] = {**asdict(deadline), "interval": list(deadline.interval)}
+        low, high = deadline.interval
+        state = (
+            State.PASS
+            if high <= MAX_MISS_PROBABILITY
+            else State.FAIL
+            if low > MAX_MISS_PROBABILITY
+            else State.INCONCLUSIVE
+        )
+        findings.append(
+            Finding(
+                state,
+                f"{deadline.misses} of {deadline.calls} actions took longer than"
+                f" {1e6 / rate:g} us: a miss has probability [{low:.2g}, {high:.2g}], to be at"
+                f" most {MAX_MISS_PROBABILITY:g}.",
+            )
+        )
+    return findings
+
+
+def _bound(value: float, limit: float, what: str) -> Finding:
+    within = value <= limit
+    relation = "within" if within else "more than"
+    return Finding(
+        State.PASS if within else State.FAIL, f"{what}, {relation} {format_bytes(limit)}."
+    )
+
+
+def _together(findings: Sequence[Finding]) -> dict[str, Any]:
+    """State and reason of all budgets of a gate: the worst state, every reason."""
+    if not findings:
+        return {"state": State.PASS, "reason": "No budget was given."}
+    worst = min((finding.state for finding in findings), key=_WORST_FIRST.index)
+    return {"state": worst, "reason": " ".join(finding.reason for finding in findings)}
+
+
+def _limits(
+    bench: Workbench, policy: str, variant: str, budgets: Budgets
+) -> "partial[float | None]":
+    record = bench.load(policy).record
+    stored = {} if record is None else record.budgets
+    try:
+        recorded = recorded_budgets(stored, variant_id(variant))
+    except ValueError as error:
+        raise BaselineError(f"the record of {policy}: {error}") from None
+    return partial(budgets.cost, settings=bench.settings, recorded=recorded)
+
+
+def _verdict(
+    gate: str, bench: Workbench, policy: str, variant: str, limit: float | None
+) -> partial[Verdict]:
+    loaded = bench.load(policy)
+    return partial(
+        Verdict, gate=gate, policy=loaded.policy.id, variant=variant_id(variant), limit=limit
+    )
