@@ -10,8 +10,10 @@ from typing import Any
 
 from pytest_drlcompress.budgets import Budgets, recorded_budgets
 from pytest_drlcompress.compression.recipe import variant_id
-from pytest_drlcompress.errors import ArtifactError, BaselineError
+from pytest_drlcompress.errors import ArtifactError, BaselineError, CounterError
 from pytest_drlcompress.measurement.activations import peak_activation_bytes
+from pytest_drlcompress.measurement.energy import Energy, energy_per_inference, measure_windows
+from pytest_drlcompress.measurement.energy_counters import find_counter
 from pytest_drlcompress.measurement.latency import (
     MAX_MISS_PROBABILITY,
     LatencyRatio,
@@ -20,6 +22,7 @@ from pytest_drlcompress.measurement.latency import (
     measure_latency_ratio,
 )
 from pytest_drlcompress.measurement.machine import untuned_reasons
+from pytest_drlcompress.measurement.model_energy import estimate_energy
 from pytest_drlcompress.measurement.resident import resident_memory
 from pytest_drlcompress.measurement.size import measure_size
 from pytest_drlcompress.quantities import format_bytes
@@ -116,6 +119,76 @@ def judge_memory(bench: Workbench, policy: str, variant: str, budgets: Budgets) 
         unit="bytes",
         details=details,
     )
+
+
+def judge_energy(bench: Workbench, policy: str, variant: str, budgets: Budgets) -> Verdict:
+    """How many joules does one inference take, by a counter that sees the processor?
+
+    Without a readable counter the gate is NOT_MEASURED. The model-based estimate stands in
+    the details under its own name and satisfies no budget.
+    """
+    limits = _limits(bench, policy, variant, budgets)
+    limit_uj = limits("max_energy_uj")
+    limit = None if limit_uj is None else limit_uj * 1e-6
+    verdict = _verdict("energy", bench, policy, variant, limit)
+    try:
+        baseline, candidate = (bench.controller(policy, which) for which in ("", variant))
+        estimate = estimate_energy(bench.artifact(policy, variant).model)
+    except ArtifactError as failure:
+        return verdict(state=State.FAIL, reason=f"{failure}.")
+    details: dict[str, Any] = {
+        "counter": None,
+        "estimate_horowitz_uj": estimate.on_chip_uj,
+        "estimate_horowitz_dram_uj": estimate.dram_uj,
+        "macs": estimate.fp32_macs + estimate.int8_macs,
+    }
+    counter, reason = find_counter(candidate.device)
+    if counter is None:
+        return verdict(state=State.NOT_MEASURED, reason=f"{_sentence(reason)}.", details=details)
+    details["counter"] = counter.name
+    observation = bench.probe_observations(policy)[0]
+    first, second = (partial(c.act_one, observation) for c in (baseline, candidate))
+    try:
+        windows = measure_windows(counter, first, second)
+    except CounterError as error:
+        return verdict(state=State.NOT_MEASURED, reason=f"{error}.", details=details)
+    measured = energy_per_inference(windows, alpha=bench.settings.alpha)
+    details.update(
+        baseline_joules=measured.baseline,
+        ratio=measured.ratio,
+        idle_watts=measured.idle_watts,
+        windows=[asdict(window) for window in windows],
+    )
+    return verdict(
+        **_together([_energy_finding(measured, limit)]),
+        estimate=measured.candidate,
+        interval=measured.interval,
+        sample_size=measured.rounds,
+        unit="rounds",
+        alpha=bench.settings.alpha,
+        details=details,
+    )
+
+
+def _energy_finding(measured: Energy, limit: float | None) -> Finding:
+    low, high = measured.interval
+    if low <= 0:
+        return Finding(
+            State.NOT_MEASURED,
+            "The counter does not rise reliably above its idle rate: the machine was busy with"
+            " other work while idle was measured.",
+        )
+    if limit is None:
+        return Finding(State.PASS, "No budget was given.")
+    if high <= limit:
+        return Finding(State.PASS, "The whole interval lies within the budget.")
+    if low > limit:
+        return Finding(State.FAIL, "The whole interval lies beyond the budget.")
+    return Finding(State.INCONCLUSIVE, "The budget lies inside the interval.")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def memory_figures(model: bytes) -> dict[str, Any]:

@@ -37,6 +37,10 @@ class ArtifactError(DrlcError):
     """An ONNX file that cannot be loaded or does not have one input and one output."""
 
 
+class CounterError(DrlcError):
+    """An energy counter that was readable and is not any more."""
+
+
 class EpisodeError(DrlcError):
     """An episode that could not be completed: the environment or the policy failed in it."""
 

@@ -98,6 +98,14 @@ def memory(request: pytest.FixtureRequest, variant: Variant) -> Gate:
 
 
 @pytest.fixture
+def energy(request: pytest.FixtureRequest, variant: Variant) -> Gate:
+    """Gate on the joules of one action; NOT_MEASURED where no counter is readable."""
+    from pytest_drlcompress import costs
+
+    return _gate(request, variant, "energy", costs.judge_energy)
+
+
+@pytest.fixture
 def pruning_sweep(request: pytest.FixtureRequest, _drlc_policy_text: str) -> Gate:
     """Gate on the most pruning that keeps the return; needs ``--drlc-sweep``.
 

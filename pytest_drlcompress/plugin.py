@@ -9,6 +9,7 @@ from pytest_drlcompress.fixtures import (  # noqa: F401 (fixtures register by be
     _drlc_policy_text,
     action_error,
     artifact,
+    energy,
     latency,
     memory,
     policy,

@@ -92,9 +92,13 @@ def _quiet() -> Any:
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
+    # torch writes its tracing records at DEBUG, and pytest would show them all with a failure
+    trace = logging.getLogger("torch.__trace")
+    disabled, trace.disabled = trace.disabled, True
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+        trace.disabled = disabled

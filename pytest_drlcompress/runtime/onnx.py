@@ -53,6 +53,9 @@ class OnnxController:
             leading batch dimension.
     """
 
+    device = "cpu"
+    """What it runs on; an energy counter must see this."""
+
     def __init__(self, model: bytes) -> None:
         self._session = make_session(model)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
