@@ -93,16 +93,18 @@ def latency(request: pytest.FixtureRequest, variant: Variant) -> Gate:
 def memory(request: pytest.FixtureRequest, variant: Variant) -> Gate:
     """Gate on the bytes of the artifact, on disk and while it runs."""
     from pytest_drlcompress import costs
+    from pytest_drlcompress.benchmarking import annotate
 
-    return _gate(request, variant, "memory", costs.judge_memory)
+    return annotate(_gate(request, variant, "memory", costs.judge_memory), request)
 
 
 @pytest.fixture
 def energy(request: pytest.FixtureRequest, variant: Variant) -> Gate:
     """Gate on the joules of one action; NOT_MEASURED where no counter is readable."""
     from pytest_drlcompress import costs
+    from pytest_drlcompress.benchmarking import annotate
 
-    return _gate(request, variant, "energy", costs.judge_energy)
+    return annotate(_gate(request, variant, "energy", costs.judge_energy), request)
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_drlcompress.benchmarking import provide_benchmark
+from pytest_drlcompress.comparing import Comparison, find_named_run
 from pytest_drlcompress.errors import ArtifactError, DrlcError
 from pytest_drlcompress.options import Settings, read_settings
 from pytest_drlcompress.reporting.results import Results, flattened
@@ -41,6 +43,7 @@ class Run:
     results: Results = field(default_factory=Results)
     notes: list[str] = field(default_factory=list)
     broken: bool = False
+    comparison: Comparison = field(default_factory=Comparison)
     _bench: "Workbench | None" = None
 
     @property
@@ -104,7 +107,8 @@ class Run:
         if self.results.judged or self.notes:
             from pytest_drlcompress.reporting.terminal import write_summary
 
-            write_summary(reporter, self.results, self.notes)
+            notes = [*self.comparison.lines(self.results.verdicts), *self.notes]
+            write_summary(reporter, self.results, notes)
 
     def check_names(self) -> None:
         """Load every policy and recipe that the user named.
@@ -218,6 +222,9 @@ def start(config: pytest.Config) -> None:
         run.check_names()
     except DrlcError as error:
         raise pytest.UsageError(str(error)) from None
+    provide_benchmark(config)
+    find_named_run(config)
+    config.pluginmanager.register(run.comparison, "drlcompress-comparison")
     config.pluginmanager.register(Listener(run), "drlcompress-listener")
     if config.pluginmanager.has_plugin("dsession"):
         config.pluginmanager.register(XdistListener(run), "drlcompress-xdist")

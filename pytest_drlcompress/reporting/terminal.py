@@ -43,6 +43,8 @@ def write_summary(reporter: Any, results: Results, notes: Sequence[str]) -> None
         reporter.write_line(counted(verdicts))
     for line in sorted(set(map(_slow_rollouts, verdicts)) - {""}):
         reporter.write_line(line)
+    for line in sorted(set(map(_not_recorded, verdicts)) - {""}):
+        reporter.write_line(line)
     for text in results.news:
         reporter.write_line(f"NEWS {text}", cyan=True)
     for note in notes:
@@ -99,6 +101,12 @@ def _write_table(reporter: Any, judged: Sequence[Judged]) -> None:
     for line in capture.get().splitlines():
         if line.strip():
             reporter.write_line(line.rstrip())
+
+
+def _not_recorded(verdict: Verdict) -> str:
+    """Says so where microseconds were judged and not recorded with pytest-benchmark."""
+    note = str(verdict.details.get("benchmark", ""))
+    return f"latencies: {note}" if note.startswith("not recorded") else ""
 
 
 def _slow_rollouts(verdict: Verdict) -> str:
