@@ -8,6 +8,7 @@ from onnx import numpy_helper
 from scipy.sparse import csr_matrix
 
 from pytest_drlcompress.compression.export import export_onnx
+from pytest_drlcompress.compression.packed import PackedWeight, write_packed
 from pytest_drlcompress.compression.post_training import quantize_statically
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
@@ -133,6 +134,29 @@ def test_convolutions_per_channel_keep_their_zeros(exporter):
     original = network[0].weight.detach().numpy()
     assert abs(convolution.values - original).max() < 0.01
     assert convolution.nnz > 60
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_packed_weights_are_unpacked(bits, models):
+    network, made = models
+    layers = network[::2]
+    tensors = [node.input for node in onnx.load_from_string(made["fp32"]).graph.node
+               if node.op_type == "Gemm"]  # fmt: skip
+    weights, biases = {}, {}
+    for names, layer in zip(tensors, layers, strict=True):
+        codes = RNG.integers(0, 2**bits, layer.weight.shape).astype(np.uint8)
+        weights[names[1]] = PackedWeight(codes, np.float32(0.5))
+        biases[names[2]] = layer.bias.detach().numpy()
+    model = write_packed(made["fp32"], weights, biases, bits)
+    read = layer_weights(model)
+    for layer, weight in zip(read, weights.values(), strict=True):
+        expected = 0.5 * (weight.codes.astype(int) - 2 ** (bits - 1))
+        assert np.array_equal(layer.values, expected)
+        assert layer.bits == bits
+    size = measure_size(model)
+    assert size.weights == sum(w.codes.size for w in weights.values())
+    assert size.nnz_claim <= -(-size.nonzero * bits // 8) + 3
+    assert size.encodings["dense"] == size.initializers
 
 
 def test_four_bit_weights_behind_a_transpose():

@@ -58,7 +58,7 @@ def estimate_energy(model: bytes) -> ModelEnergy:
         positions = math.prod(shape) // channels
         stored_as = "fp32" if layer.stored.dtype.kind == "f" else "int8"
         macs[precision.get(layer.node, stored_as)] += int(layer.stored.size) * positions
-        weight_bytes += math.ceil(layer.stored.size * layer.bits / 8)
+        weight_bytes += layer.stored_bytes
     arithmetic = macs["fp32"] * FP32_MAC_PJ + macs["int8"] * INT8_MAC_PJ
     return ModelEnergy(
         fp32_macs=macs["fp32"],

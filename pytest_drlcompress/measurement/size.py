@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from pytest_drlcompress.measurement.weights import (
     LayerWeight,
-    bits_per_value,
     constant_tensors,
     layer_weights,
+    tensor_bytes,
 )
 
 _ZSTD_LEVEL = 19
@@ -66,8 +66,7 @@ def measure_size(model: bytes) -> Size:
     proto = onnx.load_from_string(model)
     layers = layer_weights(model)
     initializers = sum(map(tensor_bytes, constant_tensors(proto.graph)))
-    dense = sum(math.ceil(layer.stored.size * layer.bits / 8) for layer in layers)
-    others = initializers - dense
+    others = initializers - sum(layer.stored_bytes for layer in layers)
     entropy = sum(map(_entropy_bits, layers))
     return Size(
         artifact=len(model),
@@ -86,11 +85,6 @@ def measure_size(model: bytes) -> Size:
         weights=sum(layer.stored.size for layer in layers),
         nonzero=sum(layer.nnz for layer in layers),
     )
-
-
-def tensor_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes of the values of ``tensor``."""
-    return math.ceil(int(math.prod(tensor.dims)) * bits_per_value(tensor) / 8)
 
 
 def strip(model: bytes) -> bytes:

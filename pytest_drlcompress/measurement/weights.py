@@ -6,6 +6,7 @@ Transpose in between. Whether a weight is zero is asked of the file, not of the 
 integer weight that equals its zero point is a zero.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +24,7 @@ _WEIGHT_INPUT = MappingProxyType(
         "FusedGemm": 1, "FusedMatMul": 1, "FusedConv": 1,
         "MatMulInteger": 1, "ConvInteger": 1, "MatMulIntegerToFloat": 1,
         "DynamicQuantizeMatMul": 1,
-        "QLinearMatMul": 3, "QLinearConv": 3, "QGemm": 3,
+        "QLinearMatMul": 3, "QLinearConv": 3, "QGemm": 3, "MatMulNBits": 1,
     }
 )  # fmt: skip
 """Operators of linear layers and which of their inputs the weight is."""
@@ -53,7 +54,8 @@ class LayerWeight:
     lies in the file (integers for a quantized layer), ``zero_point`` what stands for 0.0 and
     ``scale`` the step, both shaped to broadcast against it. ``scale`` is ``None`` where the
     values are floats, and where the file does not say which scale belongs to the integers.
-    ``bits`` are those one weight takes in the file, ``output_axis`` is the output channels'.
+    ``bits`` are those one weight takes in the file, ``output_axis`` is the output channels',
+    ``stored_bytes`` the tensor takes as it lies there. Packed weights (``qat@4``) are unpacked.
     """
 
     node: str
@@ -64,6 +66,7 @@ class LayerWeight:
     scale: NDArray[np.float32] | None
     bits: int
     output_axis: int
+    stored_bytes: int
 
     @cached_property
     def nonzero(self) -> NDArray[np.bool_]:
@@ -123,6 +126,8 @@ class _Constants:
         places = (position, 0) if node.op_type == "MatMul" else (position,)
         for place in places:
             path = self._path(node.input[place])
+            if path is not None and node.op_type == "MatMulNBits":
+                return self._unpack(node, path[0])
             if path is not None:
                 return self._read(node, place, *path)
         return None
@@ -177,6 +182,34 @@ class _Constants:
             scale=shape(scale.astype(np.float32)) if scaled and scale is not None else None,
             bits=bits,
             output_axis=axis,
+            stored_bytes=tensor_bytes(tensor),
+        )
+
+    def _unpack(self, node: onnx.NodeProto, tensor: onnx.TensorProto) -> LayerWeight:
+        """``(N, K)`` codes of a MatMulNBits; its first code of a byte is in the lowest bits."""
+        given = {attribute.name: attribute.i for attribute in node.attribute}
+        rows, columns, bits = given["N"], given["K"], given.get("bits", 4)
+        block = given["block_size"]
+        zero_point = np.full((), 2 ** (bits - 1), np.int64)
+        offsets = self._optional(node, 3)
+        if offsets is not None and offsets.dtype.kind in "iu":
+            blocks = -(-columns // block)
+            offsets = unpack(offsets.reshape(rows, -1), bits)[:, :blocks].astype(np.int64)
+            zero_point = np.repeat(offsets, block, axis=1)[:, :columns]
+        scale = self._optional(node, 2)
+        if scale is not None:
+            scale = scale.astype(np.float32).reshape(rows, -1)
+            scale = np.repeat(scale, block, axis=1)[:, :columns]
+        return LayerWeight(
+            node=node.name or node.output[0],
+            operator=node.op_type,
+            initializer=tensor.name,
+            stored=unpack(numpy_helper.to_array(tensor).reshape(rows, -1), bits)[:, :columns],
+            zero_point=zero_point,
+            scale=scale,
+            bits=bits,
+            output_axis=0,
+            stored_bytes=tensor_bytes(tensor),
         )
 
     def _optional(self, node: onnx.NodeProto, place: int | None) -> NDArray[Any] | None:
@@ -197,6 +230,18 @@ def constant_tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
                     tensor.name = node.output[0]
                     tensors.append(tensor)
     return tensors
+
+
+def unpack(packed: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    """``(rows, bytes)`` of codes of ``bits`` bits each as ``(rows, codes)``."""
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    codes = (packed.astype(np.uint8)[..., None] >> shifts) & np.uint8(2**bits - 1)
+    return np.asarray(codes.reshape(len(packed), -1), np.uint8)
+
+
+def tensor_bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes of the values of ``tensor``."""
+    return math.ceil(int(math.prod(tensor.dims)) * bits_per_value(tensor) / 8)
 
 
 def bits_per_value(tensor: onnx.TensorProto) -> int:
