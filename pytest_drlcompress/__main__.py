@@ -9,7 +9,13 @@ from pytest_drlcompress.errors import DrlcError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 2 and a line on standard error for what the user can mend."""
-    from pytest_drlcompress import baselines_command, compare_command, importing, sweep_command
+    from pytest_drlcompress import (
+        baselines_command,
+        compare_command,
+        costs_command,
+        importing,
+        sweep_command,
+    )
     from pytest_drlcompress.training import command as training
 
     parser = argparse.ArgumentParser(prog="python -m pytest_drlcompress", description=__doc__)
@@ -20,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("import", importing, "make an SB3 zip a baseline"),
         ("sweep", sweep_command, "find the most pruning that keeps the return"),
         ("compare", compare_command, "compare two JSON reports: what got better, what got worse"),
+        ("costs", costs_command, "what variants cost: microseconds, bytes, estimated energy"),
     ):
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)

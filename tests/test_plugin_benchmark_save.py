@@ -62,4 +62,47 @@ def test_disabled_benchmarks_still_judge(suites):
         "suites/test_latency.py", "--benchmark-disable", "--drlc-variant=ptsq"
     )
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["latency trpo-hopper / ptsq: PASS*"])
+    result.stdout.fnmatch_lines(
+        ["latency trpo-hopper / ptsq: PASS*", "latencies: not recorded: --benchmark-disable"]
+    )
+
+
+LATENCY = ("suites/test_latency.py", "--drlc-variant=ptsq", "-p", "no:xdist")
+
+
+def test_without_pytest_benchmark_the_gate_judges_and_says_so(suites):
+    result = suites.runpytest(*LATENCY, "-p", "no:benchmark")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["latencies: not recorded: pytest-benchmark is not loaded"])
+
+
+def test_another_plugins_benchmark_fixture_breaks_nothing(suites):
+    suites.makeconftest("import pytest\n@pytest.fixture\ndef benchmark(): return 'something else'")
+    result = suites.runpytest(*LATENCY, "-p", "no:benchmark")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["latencies: not recorded: the benchmark fixture is builtins's"])
+
+
+def test_a_run_is_compared_by_its_name_on_the_same_hardware_only(suites):
+    suites.runpytest(*LATENCY, "--benchmark-save=a").assert_outcomes(passed=1)
+    result = suites.runpytest(*LATENCY, "--benchmark-compare=a")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["latency trpo-hopper / ptsq: * us, recorded *: * us, *x"])
+    (path,) = saved(suites)
+    stored = json.loads(path.read_text())
+    stored["machine_info"]["cpu"]["brand_raw"] = "Another CPU"
+    path.write_text(json.dumps(stored))
+    result = suites.runpytest(*LATENCY, "--benchmark-compare=a")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["latencies recorded * of other hardware (Another CPU): not*"])
+    assert " us, recorded" not in result.stdout.str()
+
+
+def test_the_newest_run_of_a_name_is_meant(pytester):
+    pytester.makepyfile(test_speed=BENCHMARK)
+    for name in ("a", "ab", "a"):
+        assert pytester.runpytest(f"--benchmark-save={name}").ret == 0
+    result = pytester.runpytest("--benchmark-compare=a")
+    assert "0003_a" in result.stdout.str()
+    assert "0001_a" not in result.stdout.str()
+    assert "0002_ab" in pytester.runpytest("--benchmark-compare=0002").stdout.str()

@@ -91,16 +91,22 @@ def compare_calls(
     With a ``limit``, ``blocks`` grow threefold, twice at most, while the interval encloses it;
     each of the three looks spends a third of ``alpha``.
     """
-    calls = min(_calls_of_a_block(act) * calls // CALLS for act in (baseline, candidate))
+    calls = min(warm_up(act) * calls // CALLS for act in (baseline, candidate))
     calls = max(calls, _FEWEST_CALLS)
     looks = (1,) if limit is None else LOOKS
     times: list[tuple[float, float]] = []
     for look in looks:
         while len(times) < look * blocks:
             if len(times) % 2:
-                second, first = _time(candidate, calls), _time(baseline, calls)
+                second, first = (
+                    median_call_seconds(candidate, calls),
+                    median_call_seconds(baseline, calls),
+                )
             else:
-                first, second = _time(baseline, calls), _time(candidate, calls)
+                first, second = (
+                    median_call_seconds(baseline, calls),
+                    median_call_seconds(candidate, calls),
+                )
             times.append((first, second))
         measured = _ratio(np.array(times), alpha / len(looks))
         if limit is None or not measured.interval[0] <= limit <= measured.interval[1]:
@@ -112,7 +118,7 @@ def measure_deadline(
     act: Callable[[], Any], seconds: float, *, alpha: float = 0.05, calls: int = DEADLINE_CALLS
 ) -> Deadline:
     """How often does a call take longer than ``seconds``?"""
-    _calls_of_a_block(act)
+    warm_up(act)
     times = _times(act, calls)
     misses = int(np.count_nonzero(times > seconds))
     return Deadline(
@@ -151,17 +157,17 @@ def _ratio(times: NDArray[np.float64], alpha: float) -> LatencyRatio:
     )
 
 
-def _calls_of_a_block(act: Callable[[], Any]) -> int:
-    """Warm up; then as many calls as fill a block, ``CALLS`` at most."""
+def warm_up(act: Callable[[], Any]) -> int:
+    """Call ``act`` for a while; then how many calls fill a block, ``CALLS`` at most."""
     start = time.perf_counter()
     for _ in range(_WARM_UP_CALLS):
         act()
         if time.perf_counter() - start > _WARM_UP_SECONDS:
             break
-    return max(min(CALLS, int(_BLOCK_SECONDS / _time(act, _FEWEST_CALLS))), 1)
+    return max(min(CALLS, int(_BLOCK_SECONDS / median_call_seconds(act, _FEWEST_CALLS))), 1)
 
 
-def _time(act: Callable[[], Any], calls: int) -> float:
+def median_call_seconds(act: Callable[[], Any], calls: int) -> float:
     """Seconds per call: the median of single calls, which a preempted one cannot move."""
     return float(np.median(_times(act, calls)))
 
