@@ -1,4 +1,4 @@
-# ruff: noqa: D103, INP001 (written like the tests)
+# ruff: noqa: D103, INP001, S603 (written like the tests; starts this interpreter)
 """Does the latency gate give the same verdict ten times, whatever else the machine does?
 
     pytest benchmarks/test_latency_gate.py -s
