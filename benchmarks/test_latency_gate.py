@@ -17,8 +17,6 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 from pytest_drlcompress.verdict import State
 
 POLICY = os.environ.get("DRLC_BENCHMARK_POLICY", "sac-halfcheetah")
@@ -34,15 +32,15 @@ from pytest_drlcompress.costs import judge_latency
 from pytest_drlcompress.options import default_settings
 from pytest_drlcompress.workbench import Workbench
 
-policy, variant, *limits = sys.argv[1:]
+policy, asked = sys.argv[1], json.loads(sys.argv[2])
 settings = default_settings(policies=(policy,), baselines=Path("baselines"))
 bench = Workbench(settings, builtin_registry())
-for which in ("", variant):
-    bench.controller(policy, which).act_one(bench.probe_observations(policy)[0])
+for variant in ("", *{variant for variant, _ in asked}):
+    bench.controller(policy, variant).act_one(bench.probe_observations(policy)[0])
 print("ready", flush=True)
 sys.stdin.readline()
-for limit in limits:
-    verdict = judge_latency(bench, policy, variant, Budgets(max_latency_ratio=float(limit)))
+for variant, limit in asked:
+    verdict = judge_latency(bench, policy, variant, Budgets(max_latency_ratio=limit))
     print(json.dumps(verdict.to_json()), flush=True)
 bench.close()
 """
@@ -61,10 +59,10 @@ def load(processes):
             process.wait()
 
 
-def judge(variant, limits, *, loaded):
+def judge(asked, *, loaded):
     """Verdicts of one fresh process; the load starts when its artifacts are made."""
     process = subprocess.Popen(
-        [sys.executable, "-c", JUDGE, POLICY, variant, *map(str, limits)],
+        [sys.executable, "-c", JUDGE, POLICY, json.dumps(asked)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -79,28 +77,35 @@ def judge(variant, limits, *, loaded):
     return [json.loads(line) for line in output.splitlines()]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_ten_repeats_give_one_verdict(variant):
-    ratio = statistics.median(judge(variant, [1000], loaded=False)[0]["estimate"] for _ in range(3))
-    over, under = ratio / 1.1, ratio / 0.9
-    print(f"\n{POLICY} / {variant}: ratio {ratio:.3f}; budgets {over:.3f} and {under:.3f}")
-    ratios, states = {False: [], True: []}, {over: [], under: []}
+def test_ten_repeats_give_one_verdict():
+    first = [judge([(v, 1000) for v in VARIANTS], loaded=False) for _ in range(3)]
+    truth = [
+        statistics.median(v["estimate"] for v in column) for column in zip(*first, strict=True)
+    ]
+    asked = [(v, ratio / f) for v, ratio in zip(VARIANTS, truth, strict=True) for f in (1.1, 0.9)]
+    expected = [State.FAIL, State.PASS] * len(VARIANTS)
+    verdicts = []
     for repeat in range(REPEATS):
         loaded = repeat % 2 == 1
-        for limit, verdict in zip(states, judge(variant, states, loaded=loaded), strict=True):
-            states[limit].append(verdict["state"])
-            ratios[loaded].append(verdict["estimate"])
+        print(f"\nrepeat {repeat + 1}, {'both cores loaded' if loaded else 'not loaded by us'}")
+        verdicts.append(judge(asked, loaded=loaded))
+        for verdict in verdicts[-1]:
             low, high = verdict["interval"]
             print(
-                f"{'loaded' if loaded else 'quiet ':6} {verdict['estimate']:.3f} [{low:.3f},"
-                f" {high:.3f}] against {limit:.3f}: {verdict['state']:12}"
+                f"{verdict['variant']:6} {verdict['estimate']:.3f} [{low:.3f}, {high:.3f}]"
+                f" against {verdict['limit']:.3f}: {verdict['state']:12}"
                 f" {verdict['sample_size']} blocks, {verdict['details']['candidate_us']:.2f} us",
                 flush=True,
             )
-    for loaded, found in ratios.items():
-        print(
-            f"{'loaded' if loaded else 'quiet'}: mean {statistics.fmean(found):.4f},"
-            f" sd {statistics.stdev(found):.4f}, range {min(found):.3f} ... {max(found):.3f}"
-        )
-    assert states[over] == [State.FAIL] * REPEATS
-    assert states[under] == [State.PASS] * REPEATS
+    print()
+    for place, variant in enumerate(VARIANTS):
+        for loaded in (False, True):
+            found = [v["estimate"] for row in verdicts[loaded::2] for v in row[2 * place :][:2]]
+            print(
+                f"{variant:6} {'loaded' if loaded else 'quiet '}: mean ratio"
+                f" {statistics.fmean(found):.4f}, sd {statistics.stdev(found):.4f},"
+                f" range {min(found):.3f} ... {max(found):.3f}"
+            )
+    wrong = [v for row in verdicts for v, e in zip(row, expected, strict=True) if v["state"] != e]
+    print(f"{len(wrong)} of {REPEATS * len(asked)} verdicts are not the expected ones")
+    assert not wrong

@@ -89,7 +89,7 @@ class TestGates:
         stored["budgets"] = {"ptdq": {"max_bytes": "1kB"}, "*": {"fits": "1GiB"}}
         record.write_text(json.dumps(stored))
         suites.makeini("[pytest]\ndrlc_max_energy_uj = 5\ndrlc_fits = 1KiB\n")
-        suites.makepyfile(
+        path = suites.makepyfile(
             """
             import pytest
 
@@ -106,7 +106,7 @@ class TestGates:
                 def test_absolute(self, latency): latency.check()
             """
         )
-        result = suites.runpytest("-rs")
+        result = suites.runpytest(path, "-rs")
         # recorded passes fp32 and fails ptdq; the marked fits fails both; nothing else is measured
         result.assert_outcomes(passed=1, failed=3, skipped=4)
         result.stdout.fnmatch_lines(
@@ -122,7 +122,7 @@ class TestGates:
         self, suites, monkeypatch
     ):
         monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")  # never tuned, whatever runs the tests
-        suites.makepyfile(
+        path = suites.makepyfile(
             """
             import pytest
 
@@ -135,7 +135,7 @@ class TestGates:
                 def test_deadline(self, latency): latency.check()
             """
         )
-        result = suites.runpytest("--drlc-unmeasured=fail", "--drlc-hard-deadline")
+        result = suites.runpytest(path, "--drlc-unmeasured=fail", "--drlc-hard-deadline")
         result.assert_outcomes(failed=2)
         result.stdout.fnmatch_lines(
             [
@@ -160,7 +160,7 @@ class TestGates:
         result.stderr.fnmatch_lines([f"*{complaint}*"])
 
     def test_memory_reports_every_size_to_junit_and_the_benchmark(self, suites):
-        suites.makepyfile(
+        path = suites.makepyfile(
             """
             import pytest
 
@@ -175,4 +175,4 @@ class TestGates:
                 assert benchmark.extra_info["memory"]["nnz_claim_bytes"] > 1000
             """
         )
-        suites.runpytest("-p", "no:xdist").assert_outcomes(passed=1)
+        suites.runpytest(path, "-p", "no:xdist").assert_outcomes(passed=1)

@@ -1,8 +1,14 @@
 """``--benchmark-save`` without a value, in the company pytest-benchmark keeps."""
 
 import json
+import os
+from types import SimpleNamespace
 
 import pytest
+
+from pytest_drlcompress.benchmarking import _not_recording
+from pytest_drlcompress.comparing import comparison_lines, find_named_run, recorded_run
+from pytest_drlcompress.verdict import State, Verdict
 
 BENCHMARK = "def test_speed(benchmark): benchmark(sum, [1, 2])"
 
@@ -76,33 +82,60 @@ def test_without_pytest_benchmark_the_gate_judges_and_says_so(suites):
     result.stdout.fnmatch_lines(["latencies: not recorded: pytest-benchmark is not loaded"])
 
 
-def test_another_plugins_benchmark_fixture_breaks_nothing(suites):
-    suites.makeconftest("import pytest\n@pytest.fixture\ndef benchmark(): return 'something else'")
-    result = suites.runpytest(*LATENCY, "-p", "no:benchmark")
-    result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["latencies: not recorded: the benchmark fixture is builtins's"])
-
-
-def test_a_run_is_compared_by_its_name_on_the_same_hardware_only(suites):
+def test_a_run_is_compared_by_its_name(suites):
     suites.runpytest(*LATENCY, "--benchmark-save=a").assert_outcomes(passed=1)
     result = suites.runpytest(*LATENCY, "--benchmark-compare=a")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["latency trpo-hopper / ptsq: * us, recorded *: * us, *x"])
     (path,) = saved(suites)
     stored = json.loads(path.read_text())
-    stored["machine_info"]["cpu"]["brand_raw"] = "Another CPU"
-    path.write_text(json.dumps(stored))
-    result = suites.runpytest(*LATENCY, "--benchmark-compare=a")
-    result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["latencies recorded * of other hardware (Another CPU): not*"])
-    assert " us, recorded" not in result.stdout.str()
+    assert stored["benchmarks"][0]["extra_info"]["memory"]["peak_activation_bytes"] > 0
 
 
-def test_the_newest_run_of_a_name_is_meant(pytester):
-    pytester.makepyfile(test_speed=BENCHMARK)
-    for name in ("a", "ab", "a"):
-        assert pytester.runpytest(f"--benchmark-save={name}").ret == 0
-    result = pytester.runpytest("--benchmark-compare=a")
-    assert "0003_a" in result.stdout.str()
-    assert "0001_a" not in result.stdout.str()
-    assert "0002_ab" in pytester.runpytest("--benchmark-compare=0002").stdout.str()
+CPU = {"brand_raw": "Some CPU", "count": 2}
+STORED = {
+    "machine_info": {"cpu": CPU, "machine": "x86_64", "node": "elsewhere"},
+    "datetime": "2026-01-02T03:04:05.678",
+    "benchmarks": [
+        {"extra_info": {"policy": "p", "variant": "v", "latency": {"candidate_us": 5.0}}},
+        {"extra_info": {}},
+    ],
+}
+NOW = [Verdict("latency", "p", "v", State.PASS, "", 1.0, details={"candidate_us": 6.0})]
+
+
+def test_times_are_compared_on_the_same_hardware_only():
+    here = {"cpu": CPU, "machine": "x86_64", "node": "here"}
+    assert comparison_lines(recorded_run(here, STORED), NOW) == [
+        "latency p / v: 6.00 us, recorded 2026-01-02T03:04:05: 5.00 us, 1.20x"
+    ]
+    other = {**here, "cpu": {**CPU, "count": 4}}
+    (line,) = comparison_lines(recorded_run(other, STORED), NOW)
+    assert line.endswith("of other hardware (Some CPU): not compared")
+    assert comparison_lines(recorded_run(here, {**STORED, "benchmarks": []}), NOW) == []
+
+
+def test_the_newest_run_of_exactly_that_name_is_meant(tmp_path):
+    def asked(text):
+        option = SimpleNamespace(benchmark_compare=text, benchmark_storage=f"file://{tmp_path}")
+        find_named_run(SimpleNamespace(option=option))
+        return option.benchmark_compare
+
+    folder = tmp_path / "Linux-CPython"
+    folder.mkdir()
+    for age, name in enumerate(("0001_a", "0002_ab", "0003_a", "0004_b")):
+        (folder / f"{name}.json").write_text("{}")
+        os.utime(folder / f"{name}.json", (age, age))
+    assert asked("a") == str(folder / "0003_a.json")
+    # what pytest-benchmark understands itself is left to it
+    for text in ("0002", "missing", "*_a", True, None):
+        assert asked(text) == text
+
+
+def test_a_foreign_benchmark_fixture_records_nothing():
+    config = SimpleNamespace()
+    assert _not_recording("something", config) == "the benchmark fixture is builtins's"
+    quiet = SimpleNamespace(pedantic=None, extra_info={}, disabled=True)
+    assert _not_recording(quiet, config) == "--benchmark-disable"
+    assert "xdist" in _not_recording(quiet, SimpleNamespace(workerinput={}))
+    assert _not_recording(SimpleNamespace(pedantic=None, extra_info={}), config) == ""
