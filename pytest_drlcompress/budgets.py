@@ -31,6 +31,9 @@ COSTS = (
 )
 """Budgets that the command line, an ini file and a baseline may give as well."""
 
+RECORDABLE = (*COSTS, "max_action_error")
+"""Budgets that a baseline may give for each of its variants."""
+
 NO_LIMITS: Mapping[str, float] = MappingProxyType({})
 
 
@@ -82,11 +85,13 @@ class Budgets:
             return settings.perturb
         return self.perturb
 
-    def action_error(self, settings: Settings) -> float:
-        """Command line, then marker, then ini or default."""
-        if self.max_action_error is None or "max_action_error" in settings.from_cli:
+    def action_error(self, settings: Settings, recorded: Mapping[str, float] = NO_LIMITS) -> float:
+        """Command line, then marker, then ``recorded`` by the baseline, then ini or default."""
+        if "max_action_error" in settings.from_cli:
             return settings.max_action_error
-        return self.max_action_error
+        if self.max_action_error is not None:
+            return self.max_action_error
+        return recorded.get("max_action_error", settings.max_action_error)
 
 
 def check_marker(item: "pytest.Item") -> None:
@@ -128,7 +133,7 @@ def read_budgets(item: "pytest.Item") -> Budgets:
 
 
 def recorded_budgets(stored: Any, variant: str) -> Mapping[str, float]:
-    """The cost budgets of ``variant`` in the ``budgets`` table of a ``baseline.json``.
+    """The budgets of ``variant`` in the ``budgets`` table of a ``baseline.json``.
 
     ``stored`` maps variants, or ``"*"`` for all others, to ``{"max_bytes": "80kB", ...}``.
 
@@ -136,10 +141,10 @@ def recorded_budgets(stored: Any, variant: str) -> Mapping[str, float]:
         ValueError: an unknown budget, or a limit that is no positive number.
     """
     entry = stored.get(variant, stored.get("*", {}))
-    unknown = sorted(set(entry) - set(COSTS))
+    unknown = sorted(set(entry) - set(RECORDABLE))
     if unknown:
         raise ValueError(
-            f"budgets of {variant!r}: no budget {unknown[0]!r}; known: {', '.join(COSTS)}"
+            f"budgets of {variant!r}: no budget {unknown[0]!r}; known: {', '.join(RECORDABLE)}"
         )
     return {name: _limit(f"budgets: {name}", name, value) for name, value in entry.items()}
 

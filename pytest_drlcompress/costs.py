@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from pytest_drlcompress.budgets import Budgets, recorded_budgets
+from pytest_drlcompress.budgets import Budgets
 from pytest_drlcompress.compression.recipe import variant_id
-from pytest_drlcompress.errors import ArtifactError, BaselineError, CounterError
+from pytest_drlcompress.errors import ArtifactError, CounterError
 from pytest_drlcompress.measurement.activations import peak_activation_bytes
 from pytest_drlcompress.measurement.energy import Energy, energy_per_inference, measure_windows
 from pytest_drlcompress.measurement.energy_counters import find_counter
@@ -304,12 +304,7 @@ def _together(findings: Sequence[Finding]) -> dict[str, Any]:
 def _limits(
     bench: Workbench, policy: str, variant: str, budgets: Budgets
 ) -> "partial[float | None]":
-    record = bench.load(policy).record
-    stored = {} if record is None else record.budgets
-    try:
-        recorded = recorded_budgets(stored, variant_id(variant))
-    except ValueError as error:
-        raise BaselineError(f"the record of {policy}: {error}") from None
+    recorded = bench.recorded_budgets(policy, variant)
     return partial(budgets.cost, settings=bench.settings, recorded=recorded)
 
 

@@ -208,7 +208,9 @@ def _expected(run: Run, variant: Variant, name: str, budgets: Budgets) -> "Expec
         return expected
     limits = {
         "retention": budgets.retention(settings),
-        "action error": budgets.action_error(settings),
+        "action error": budgets.action_error(
+            settings, run.bench.recorded_budgets(variant.policy, variant.recipe)
+        ),
     }
     return expected if expected.recorded.get("limit") == limits[name] else None
 

@@ -82,7 +82,7 @@ def judge_action_error(bench: Workbench, policy: str, variant: str, budgets: Bud
     A quantized variant that executes a linear layer in fp32 FAILs whatever its error.
     """
     loaded = bench.load(policy)
-    limit = budgets.action_error(bench.settings)
+    limit = budgets.action_error(bench.settings, bench.recorded_budgets(policy, variant))
     action = loaded.policy.env.action
     verdict = _verdict("action error", loaded.policy.id, variant, limit)
     try:

@@ -4,7 +4,7 @@ One ``Workbench`` lives in a process for a whole run; all its methods remember t
 """
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,10 +22,11 @@ from pytest_drlcompress.baselines import (
     current_versions,
     read_baseline_record,
 )
+from pytest_drlcompress.budgets import NO_LIMITS, recorded_budgets
 from pytest_drlcompress.compression.compress import compress, export_policy
-from pytest_drlcompress.compression.recipe import parse_recipe
+from pytest_drlcompress.compression.recipe import parse_recipe, variant_id
 from pytest_drlcompress.compression.registry import Registry
-from pytest_drlcompress.errors import ArtifactError
+from pytest_drlcompress.errors import ArtifactError, BaselineError
 from pytest_drlcompress.evaluation.cache import (
     EpisodeCache,
     default_cache_path,
@@ -129,6 +130,20 @@ class Workbench:
                 spec, artifact.model, missing, workers=self._crew, on_steps=on_steps, **disturbance
             ),
         )
+
+    def recorded_budgets(self, policy: str, variant: str) -> Mapping[str, float]:
+        """The budgets that a baseline's record gives ``variant``; empty without any.
+
+        Raises:
+            BaselineError: the record has a budget that does not exist or is no positive number.
+        """
+        record = self.load(policy).record
+        if record is None:
+            return NO_LIMITS
+        try:
+            return recorded_budgets(record.budgets, variant_id(variant))
+        except ValueError as error:
+            raise BaselineError(f"the record of {policy}: {error}") from None
 
     def close(self) -> None:
         """End the worker processes."""

@@ -42,6 +42,15 @@ class TestWhereALimitComesFrom:
         assert recorded_budgets(stored, "ptdq") == {"max_bytes": 80_000}
         assert recorded_budgets(stored, "fp32") == {"max_latency_ratio": 1.5}
 
+    def test_an_action_error_may_be_bounded_for_each_variant(self):
+        recorded = recorded_budgets({"ptdq": {"max_action_error": 0.01}}, "ptdq")
+        cli = default_settings(max_action_error=0.04)
+        marked, unmarked = Budgets(max_action_error=0.02), Budgets()
+        assert marked.action_error(cli, recorded) == 0.04
+        assert marked.action_error(default_settings(), recorded) == 0.02
+        assert unmarked.action_error(default_settings(), recorded) == 0.01
+        assert unmarked.action_error(default_settings()) == 0.05
+
     @pytest.mark.parametrize("entry", [{"max_byte": 1}, {"max_bytes": -1}, {"fits": "much"}])
     def test_a_wrong_one_is_refused(self, entry):
         with pytest.raises(ValueError, match="budgets"):
@@ -117,6 +126,16 @@ class TestGates:
             ]
         )
         result.stdout.fnmatch_lines(["*deadline_hz: absolute times are held against a tuned*"])
+
+    def test_a_baselines_own_action_error_decides(self, suites):
+        """Recorded as PASS under the usual 5 %, and held to less than it has all the same."""
+        record = suites.path / "baselines/trpo-hopper/baseline.json"
+        stored = json.loads(record.read_text())
+        stored["budgets"] = {"ptdq": {"max_action_error": 0.001}, "ptsq": {"max_bytes": 1}}
+        record.write_text(json.dumps(stored))
+        result = suites.runpytest("suites/test_quantization_error.py", "-k", "ptdq or ptsq]")
+        result.assert_outcomes(passed=1, failed=1, deselected=2)
+        result.stdout.fnmatch_lines(["action error trpo-hopper / ptdq: FAIL * > 0.001 *"])
 
     def test_unmeasured_fails_on_request_and_an_untuned_machine_is_refused(
         self, suites, monkeypatch

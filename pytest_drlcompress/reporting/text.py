@@ -14,7 +14,9 @@ def verdict_line(verdict: Verdict) -> str:
         ends = [_quantity(verdict, end, ".3f") for end in verdict.interval]
         figures.append(f"[{', '.join(ends)}]")
     if verdict.limit is not None and verdict.estimate is not None:
-        figures.append(f"{_relation(verdict)} {_quantity(verdict, verdict.limit, '.2f')}")
+        # 0.90, but a limit of 0.005 as it was given
+        digits = ".2f" if round(verdict.limit, 2) == verdict.limit else "g"
+        figures.append(f"{_relation(verdict)} {_quantity(verdict, verdict.limit, digits)}")
     notes = []
     if verdict.sample_size:
         notes.append(f"{verdict.sample_size} {verdict.unit}")
