@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from pytest_drlcompress.budgets import Budgets, recorded_budgets
+from pytest_drlcompress.measurement import latency
 from pytest_drlcompress.measurement.latency import compare_calls, measure_deadline, miss_interval
 from pytest_drlcompress.options import default_settings
 from pytest_drlcompress.quantities import format_bytes, parse_bytes
@@ -58,17 +60,24 @@ class TestWhereALimitComesFrom:
 
 
 class TestLatency:
-    def test_a_close_limit_takes_more_blocks_than_a_far_one(self):
-        first, second = Busy(20), Busy(40)
+    def test_a_close_limit_takes_more_blocks_than_a_far_one(self, monkeypatch):
+        noise = np.random.default_rng(0)
+        truth = {"baseline": 1e-5, "candidate": 2e-5}
+        monkeypatch.setattr(latency, "warm_up", lambda act: 100)
+        monkeypatch.setattr(
+            latency,
+            "median_call_seconds",
+            lambda act, calls: truth[act] * noise.lognormal(sigma=0.05),
+        )
 
         def compare(limit):
-            calls = (lambda: first.act_one(0), lambda: second.act_one(0))
-            return compare_calls(*calls, limit=limit, blocks=8, calls=20)
+            return compare_calls("baseline", "candidate", limit=limit, blocks=8)
 
-        far = compare(4)
-        assert far.blocks == 8
-        near = compare(far.ratio)
-        assert near.blocks in (24, 72)
+        assert compare(None).blocks == compare(4).blocks == compare(1).blocks == 8
+        near = compare(2.0)
+        assert near.blocks == 72
+        assert near.interval[0] < 2 < near.interval[1]
+        assert near.ratio == pytest.approx(2, rel=0.05)
 
     def test_misses_are_bounded_as_clopper_and_pearson_do(self):
         # 1 - 0.05 ** (1 / n): zero misses in 2,995 calls bound the probability by 1e-3
