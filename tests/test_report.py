@@ -10,6 +10,9 @@ from reports import HOSTILE, VARIANTS, full_report
 
 from pytest_drlcompress.reporting.markdown import markdown
 from pytest_drlcompress.reporting.report import SCHEMA
+from pytest_drlcompress.reporting.results import Judged
+from pytest_drlcompress.reporting.table import tone
+from pytest_drlcompress.verdict import State, Verdict
 
 GATES = ("suites/test_return_retention.py", "suites/test_quantization_error.py")
 FILES = ("--drlc-report=out/r.json", "--drlc-report=out/r.md")
@@ -196,3 +199,11 @@ def test_the_pareto_front():
     plots = pytest.importorskip("pytest_drlcompress.reporting.plots")
     points = [(3.0, 1.0), (1.0, 0.5), (2.0, 0.4), (2.0, 0.8), (4.0, 1.0)]
     assert plots.pareto_front(points) == [1, 3, 0]
+
+
+def test_where_a_sweep_stopped_is_not_marked_as_a_success():
+    stopped = Verdict("retention", "p", "l2@20", State.FAIL, "", 0.87)
+    kept = Verdict("retention", "p", "l2@15", State.PASS, "", 0.95)
+    assert tone(Judged(stopped, "t", "passed", "")) == "xfailed"
+    assert tone(Judged(kept, "t", "passed", "")) == "passed"
+    assert tone(Judged(stopped, "t", "failed", "")) == "failed"

@@ -23,6 +23,7 @@ from pytest_drlcompress.reporting.table import (
     gates_of,
     rows_of,
     state_text,
+    tone,
 )
 
 
@@ -55,6 +56,7 @@ def html(report: Report) -> str:
         news=list(dict.fromkeys(j.message for j in report.judged if j.outcome == "news")),
         state_text=state_text,
         figure_text=figure_text,
+        tone=tone,
         safe=Markup,  # only for the SVG that reporting.svg made
         version=pytest_drlcompress.__version__,
         style=Markup(Path(__file__).with_name("report.css").read_text()),  # noqa: S704 (our own)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pytest_drlcompress.reporting.report import Report
 from pytest_drlcompress.reporting.results import Judged
-from pytest_drlcompress.reporting.table import cell_text, counted, gates_of, rows_of
+from pytest_drlcompress.reporting.table import cell_text, counted, gates_of, rows_of, tone
 
 _MARKS = {"passed": "✅", "failed": "❌", "news": "🆕", "xfailed": "🟡", "skipped": "⚪"}
 
@@ -46,7 +46,7 @@ def _table(judged: Sequence[Judged]) -> str:
     lines = ["| policy | variant | " + " | ".join(gates) + " |", "|---|---|" + "---|" * len(gates)]
     for row in rows_of(judged):
         found = [row.cells.get(gate) for gate in gates]
-        cells = ["" if j is None else f"{_MARKS[j.outcome]} {cell_text(j)}" for j in found]
+        cells = ["" if j is None else f"{_MARKS[tone(j)]} {cell_text(j)}" for j in found]
         cells = [_escaped(row.policy), _escaped(row.variant), *map(_escaped, cells)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -171,7 +171,7 @@ def sweep_plots(
                 high = [p["retention"] if p["high"] is None else p["high"] for p in points]
                 drawing.axes.fill_between(ratios, low, high, color=color, alpha=0.15, linewidth=0)
         if figure != "retention":
-            drawing.axes.set_ylim(bottom=0)
+            drawing.axes.set_ylim(0, 1.08 * max(p[figure] for _, ps in shown for p in ps))
         if figure == "bytes":
             drawing.axes.yaxis.set_major_formatter(_thousands)
         drawing.axes.set_xlabel("channels pruned, per cent")

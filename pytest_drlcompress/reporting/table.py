@@ -63,6 +63,15 @@ def state_text(judged: Judged) -> str:
     return f"{state}, news" if judged.outcome == "news" else state
 
 
+def tone(judged: Judged) -> str:
+    """The outcome that a cell is marked by.
+
+    A sweep's test passes although its last ratio did not: that one is no success to look at.
+    """
+    measured = judged.outcome == "passed" and judged.verdict.state is not State.PASS
+    return "xfailed" if measured else judged.outcome
+
+
 def cell_text(judged: Judged) -> str:
     """State and figure."""
     return f"{state_text(judged)} {figure_text(judged.verdict)}".strip()

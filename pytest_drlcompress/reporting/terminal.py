@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_drlcompress.reporting.results import Judged, Results
-from pytest_drlcompress.reporting.table import cell_text, counted, gates_of, rows_of
+from pytest_drlcompress.reporting.table import cell_text, counted, gates_of, rows_of, tone
 from pytest_drlcompress.reporting.text import verdict_line
 from pytest_drlcompress.verdict import State, Verdict
 
@@ -78,7 +78,7 @@ def _write_table(reporter: Any, judged: Sequence[Judged]) -> None:
         cells = []
         for gate in gates:
             one = row.cells.get(gate)
-            style = "" if one is None else _STYLES.get(one.outcome, "yellow")
+            style = "" if one is None else _STYLES.get(tone(one), "yellow")
             cells.append(Text("-" if one is None else cell_text(one), style=style))
         table.add_row(Text("" if row.policy == previous else row.policy), Text(row.variant), *cells)
         previous = row.policy
