@@ -4,9 +4,11 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from counting import ENV_ID, CountingEnv
 from hypothesis import settings
 
 # pytester forgets modules that its runs import, and NumPy and torch refuse to be imported twice
@@ -56,3 +58,11 @@ def suites(pytester, exporter):
     shutil.copytree(ROOT / "suites", pytester.path / "suites")
     shutil.copytree(ROOT / "baselines/trpo-hopper", pytester.path / "baselines/trpo-hopper")
     return pytester
+
+
+@pytest.fixture
+def counting_env():
+    """The environment of ``counting.counting()``, known to Gymnasium."""
+    gym.register(ENV_ID, CountingEnv, disable_env_checker=True)
+    yield
+    del gym.registry[ENV_ID]
