@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 MARKER = "drlcompress"
 MARKER_HELP = (
     f"{MARKER}(*, min_retention, max_action_error, max_latency_ratio, max_latency_us,"
-    " deadline_hz, max_bytes, fits, max_energy_uj, min_pruning, perturb): budgets of the gates of"
-    " a compressed policy"
+    " deadline_hz, max_bytes, fits, max_energy_uj, min_pruning, target_sparsity, perturb): budgets"
+    " of the gates of a compressed policy"
 )
 
 
@@ -43,8 +43,8 @@ class Budgets:
 
     ``min_retention`` is a share of the baseline's return, ``max_action_error`` a share of the
     action range, ``max_latency_ratio`` is against the baseline's own artifact, ``min_pruning``
-    a share of the channels. ``perturb`` (``"mass=1.2,friction=0.8"``) is no limit but the
-    disturbance under which the retention is judged. ``max_latency_us`` and ``max_energy_uj`` are
+    a share of the channels, ``target_sparsity`` one of the weights. ``perturb``
+    (``"mass=1.2,friction=0.8"``) is no limit but the disturbance under which the retention is judged. ``max_latency_us`` and ``max_energy_uj`` are
     for one action, ``deadline_hz`` is a control rate; ``max_bytes`` is for the file, ``fits`` for
     weights and activations together, both in bytes or as ``"256KiB"``.
     """
@@ -53,6 +53,7 @@ class Budgets:
     max_action_error: float | None = None
     max_latency_ratio: float | None = None
     min_pruning: float | None = None
+    target_sparsity: float | None = None
     perturb: str | None = None
     max_latency_us: float | None = None
     deadline_hz: float | None = None
@@ -158,4 +159,6 @@ def _limit(where: str, name: str, value: Any) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:
         raise ValueError(f"{where} must be a positive number, not {value!r}")
+    if name == "target_sparsity" and value >= 1:
+        raise ValueError(f"{where} is a share below 1 (0.95 for 95 % zeros), not {value!r}")
     return float(value)

@@ -108,6 +108,17 @@ def energy(request: pytest.FixtureRequest, variant: Variant) -> Gate:
 
 
 @pytest.fixture
+def sparsity(request: pytest.FixtureRequest, variant: Variant) -> Gate:
+    """Gate on the zeros among the artifact's own weights, per layer and in total.
+
+    Held to the marker's ``target_sparsity``, else to what a ``sparse@N`` recipe says.
+    """
+    from pytest_drlcompress.sparsity_judgement import judge_sparsity
+
+    return _gate(request, variant, "sparsity", judge_sparsity)
+
+
+@pytest.fixture
 def pruning_sweep(request: pytest.FixtureRequest, _drlc_policy_text: str) -> Gate:
     """Gate on the most pruning that keeps the return; needs ``--drlc-sweep``.
 

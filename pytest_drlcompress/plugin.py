@@ -15,6 +15,7 @@ from pytest_drlcompress.fixtures import (  # noqa: F401 (fixtures register by be
     policy,
     pruning_sweep,
     retention,
+    sparsity,
     variant,
 )
 from pytest_drlcompress.session import RUN

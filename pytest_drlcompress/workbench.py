@@ -5,6 +5,7 @@ One ``Workbench`` lives in a process for a whole run; all its methods remember t
 
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from pytest_drlcompress.artifact import Artifact
 from pytest_drlcompress.baselines import (
@@ -46,6 +47,7 @@ from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.policies.store import RECORD
 from pytest_drlcompress.progress import step_counter
 from pytest_drlcompress.runtime.onnx import OnnxController
+from pytest_drlcompress.runtime.torch_pilot import TorchPilot
 
 DEFAULT_VARIANTS = ("fp32", "ptdq", "ptsq", "ptsq:equalize=true")
 """What is judged where nothing else is asked for."""
@@ -56,8 +58,12 @@ CALIBRATION_SEEDS = 2**19 + 2**17
 PROBE_SEEDS = 2**19 + 2**18 + 2**17
 """First seed of the episodes on which actions are compared: never those calibrated on."""
 
+STUDENT_SEEDS = 2**18
+"""First seed of the episodes in which a student acts while it learns; below ``RECORDED_SEEDS``."""
+
 _PROBE_OBSERVATIONS = 2000
 _EPISODES_PER_SAMPLE = 8
+_EPISODES_PER_ROUND = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,6 +290,26 @@ class _OwnRollouts:
             "observations": count,
             "policy": "fp32",
         }
+
+    @property
+    def teacher(self) -> None:
+        return None
+
+    def visited(self, student: nn.Module, count: int, number: int) -> NDArray[Any]:
+        first = STUDENT_SEEDS + number * _EPISODES_PER_ROUND
+        rows: list[NDArray[Any]] = []
+        seeds = range(first, first + _EPISODES_PER_ROUND)
+        episodes = rollout(
+            self.env, TorchPilot(student), seeds, record=True, slots=_EPISODES_PER_SAMPLE
+        )
+        with closing(episodes):
+            for episode in episodes:
+                assert episode.observations is not None
+                rows.append(episode.observations)
+                if sum(map(len, rows)) >= count:
+                    break
+        seen = np.concatenate(rows)
+        return np.ascontiguousarray(seen, np.uint8 if seen.dtype.kind == "u" else np.float32)
 
 
 def _engine(spec: EnvSpec) -> str:

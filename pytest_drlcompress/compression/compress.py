@@ -49,14 +49,14 @@ def compress(
     if on_network:
         network: Any = copy.deepcopy(policy.network)
         for step in on_network:
-            network = _apply(registry, step, network, observations, provenance)
+            network, observations = _apply(registry, step, network, observations, provenance)
         if registry.kinds[on_network[-1].name].level == "export":
             model = network  # the last of these steps made the ONNX bytes itself
         else:
             shape, dtype, _ = policy.env.spaces
             model = export_onnx(network, shape, dtype)
     for step in steps[len(on_network) :]:
-        model = _apply(registry, step, model, observations, provenance)
+        model, observations = _apply(registry, step, model, observations, provenance)
     return Artifact(model, policy.id, str(recipe), provenance)
 
 
@@ -66,13 +66,13 @@ def _apply(
     value: Any,
     observations: Observations,
     provenance: dict[str, Any],
-) -> Any:
+) -> tuple[Any, Observations]:
     try:
         result = registry.kinds[step.name].apply(value, step, observations)
     except RecipeError as error:
         raise RecipeError(f"step {str(step)!r}: {error}") from None
     provenance[step.name] = {"step": str(step), **result.provenance}
-    return result.value
+    return result.value, result.observations or observations
 
 
 def _versions() -> dict[str, Any]:

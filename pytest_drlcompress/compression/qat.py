@@ -61,7 +61,8 @@ def _qat(network: nn.Module, step: Step, observations: Observations) -> Result:
         activation_bits=activation_bits,
     )
     with reproducible_training():
-        trained = _train(quantized, trunk, head, torch.from_numpy(rollouts), step)
+        teacher = trunk if observations.teacher is None else split(observations.teacher)[0]
+        trained = _train(quantized, teacher, head, torch.from_numpy(rollouts), step)
     if packed:
         model = _write_packed(exported, quantized, weight_bits)
     else:
@@ -164,10 +165,10 @@ def _write_packed(model: bytes, quantized: FakeQuantized, bits: int) -> bytes:
 
 
 def _train(
-    quantized: FakeQuantized, trunk: nn.Module, head: nn.Module, rollouts: Tensor, step: Step
+    quantized: FakeQuantized, teacher: nn.Module, head: nn.Module, rollouts: Tensor, step: Step
 ) -> dict[str, Any]:
     with torch.no_grad():
-        targets = trunk(rollouts)
+        targets = teacher(rollouts)
         if not targets.is_floating_point():
             raise RecipeError("quantization-aware training needs a network with real outputs")
     rate = float(step.options["lr"])

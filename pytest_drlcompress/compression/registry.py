@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol, get_args
 
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from pytest_drlcompress.compression.recipe import Recipe, Step
 from pytest_drlcompress.errors import RecipeError
@@ -25,7 +25,16 @@ _ORDER: tuple[Level, ...] = get_args(Level)
 
 
 class Observations(Protocol):
-    """Observations from the policy's own rollouts, for calibration and distillation."""
+    """Observations from the policy's own rollouts, for calibration and distillation.
+
+    ``teacher`` is the network whose actions a later step is held to; ``None`` where that is the
+    network the step is given.
+    """
+
+    @property
+    def teacher(self) -> nn.Module | None:
+        """See above."""
+        ...
 
     def blank(self, count: int) -> Tensor:
         """Zeros ``(count, *observation_shape)`` of the observation's type, to trace a network."""
@@ -39,13 +48,25 @@ class Observations(Protocol):
         """Where they come from (environment, seeds), as JSON builtins for the provenance."""
         ...
 
+    def visited(self, student: nn.Module, count: int, number: int) -> NDArray[Any]:
+        """About ``count`` observations of whole episodes in which ``student`` acts.
+
+        Each ``number`` (from 1) has episodes of its own. There are more observations where the
+        episodes are long, and fewer where the student fails at once in hundreds of them.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Result:
-    """What a step made of its input: a network or a model, and what it measured on the way."""
+    """What a step made of its input: a network or a model, and what it measured on the way.
+
+    ``observations`` is what the steps after it are to use, where the old ones no longer fit.
+    """
 
     value: Any
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    observations: Observations | None = None
 
 
 @dataclass(frozen=True)
@@ -142,10 +163,11 @@ def builtin_registry() -> Registry:
     """The steps that come with the plugin."""
     from pytest_drlcompress.compression.post_training import PTDQ, PTSQ
     from pytest_drlcompress.compression.qat import QAT
+    from pytest_drlcompress.compression.sparse_training import SPARSE
     from pytest_drlcompress.compression.structured import L1, L2
 
     fp32 = StepKind("fp32", "graph", lambda model, step, observations: Result(model), "export only")
-    kinds = (fp32, PTDQ, PTSQ, QAT, L1, L2)
+    kinds = (fp32, PTDQ, PTSQ, QAT, L1, L2, SPARSE)
     return Registry(MappingProxyType({kind.name: kind for kind in kinds}))
 
 

@@ -2,7 +2,7 @@
 
 from pytest_drlcompress.verdict import State, Verdict
 
-_HIGHER_IS_BETTER = ("retention", "pruning")
+_HIGHER_IS_BETTER = ("retention", "pruning", "sparsity")
 
 
 def verdict_line(verdict: Verdict) -> str:

@@ -1,0 +1,42 @@
+"""How sparse is an artifact? Measured in its own weights as the file stores them.
+
+Not in the training state: a mask says what was meant, and quantization may turn zeros into
+something else (a zero point) or other weights into zeros. Biases are never counted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_drlcompress.measurement.weights import LayerWeight, layer_weights
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """Zeros among the weights of an artifact's linear layers.
+
+    ``total`` and ``by_layer`` (by the name of the weight's initializer, in the order of the
+    graph) are shares; ``weights`` and ``nonzero`` count all layers together.
+    """
+
+    total: float
+    by_layer: Mapping[str, float]
+    weights: int
+    nonzero: int
+
+
+def measure_sparsity(model: bytes) -> Sparsity:
+    """The sparsity of the ONNX file ``model``; 0 for one without linear layers."""
+    layers = layer_weights(model)
+    weights = sum(layer.stored.size for layer in layers)
+    nonzero = sum(layer.nnz for layer in layers)
+    return Sparsity(
+        total=1 - nonzero / weights if weights else 0.0,
+        by_layer={short_name(layer): layer.sparsity for layer in layers},
+        weights=weights,
+        nonzero=nonzero,
+    )
+
+
+def short_name(layer: LayerWeight) -> str:
+    """The initializer's name without what a quantizer appended: the same before and after."""
+    return layer.initializer.removesuffix("_quantized")

@@ -1,0 +1,23 @@
+"""A torch network in training as a controller: no export, so it may act between two steps."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+
+class TorchPilot:
+    """Acts as ``network`` does at the moment; implements ``evaluation.episodes.Pilot``."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    @torch.no_grad()
+    def act(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Actions ``(batch, *action_shape)``."""
+        dtype = np.uint8 if observations.dtype.kind == "u" else np.float32
+        rows = torch.from_numpy(np.ascontiguousarray(observations, dtype))
+        actions: NDArray[Any] = self.network(rows).numpy()
+        return actions
