@@ -12,8 +12,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pytest_drlcompress import (
         baselines_command,
         compare_command,
+        compress_command,
         costs_command,
         importing,
+        sparsity_command,
         sweep_command,
     )
     from pytest_drlcompress.training import command as training
@@ -27,6 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("sweep", sweep_command, "find the most pruning that keeps the return"),
         ("compare", compare_command, "compare two JSON reports: what got better, what got worse"),
         ("costs", costs_command, "what variants cost: microseconds, bytes, estimated energy"),
+        ("compress", compress_command, "write the ONNX file that a recipe makes of a policy"),
+        (
+            "sparsity",
+            sparsity_command,
+            "measure a policy at rising sparsity, with and without QAT",
+        ),
     ):
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)

@@ -48,6 +48,7 @@ from pytest_drlcompress.policies.store import RECORD
 from pytest_drlcompress.progress import step_counter
 from pytest_drlcompress.runtime.onnx import OnnxController
 from pytest_drlcompress.runtime.torch_pilot import TorchPilot
+from pytest_drlcompress.stored_variants import load_variant
 
 DEFAULT_VARIANTS = ("fp32", "ptdq", "ptsq", "ptsq:equalize=true")
 """What is judged where nothing else is asked for."""
@@ -192,9 +193,19 @@ class Workbench:
                 return Artifact(path.read_bytes(), loaded.policy.id, path.stem)
             except OSError as error:
                 raise ArtifactError(f"variant {variant!r} cannot be read: {error}") from None
+        if loaded.folder is not None:
+            recipe = str(parse_recipe(variant))
+            stored = load_variant(loaded.folder, loaded.policy.id, recipe)
+            if stored is not None:
+                return stored
+        return self.compressed(policy, variant)
+
+    def compressed(self, policy: str, recipe: str) -> Artifact:
+        """``recipe`` applied now, whatever is stored."""
+        loaded = self.load(policy)
         return compress(
             loaded.policy,
-            parse_recipe(variant),
+            parse_recipe(recipe),
             self.registry,
             _OwnRollouts(self, policy, loaded.policy.env),
             self.exported(policy),
