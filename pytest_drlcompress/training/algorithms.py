@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from pytest_drlcompress.errors import PolicyError
 from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.network import (
     ACTIVATIONS,
+    Argmax,
     clip_layer,
     normalize_layer,
     squash_layers,
@@ -94,11 +96,19 @@ def extract_network(
         )
     policy: Any = model.policy
     low, high = spec.action.low, spec.action.high
+    extractor = (
+        getattr(policy, "features_extractor", None)
+        or (policy.q_net if algorithm == "dqn" else policy.actor).features_extractor
+    )
+    if any(parameter.numel() for parameter in extractor.parameters()):
+        raise PolicyError("only the actors of an MlpPolicy can be taken out of a model in training")
     if algorithm == "sac":
         layers += [*policy.actor.latent_pi, policy.actor.mu, *squash_layers(low, high)]
     elif algorithm in ("td3", "ddpg"):
         # SB3 ends this actor with its own tanh
         layers += [*list(policy.actor.mu)[:-1], *squash_layers(low, high)]
+    elif algorithm == "dqn":
+        layers += [*policy.q_net.q_net, Argmax()]
     else:
         body = policy.mlp_extractor.policy_net
         layers += [*body, policy.action_net, clip_layer(low, high)]

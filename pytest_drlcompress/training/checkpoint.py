@@ -5,14 +5,18 @@ replaced last, so a training killed at any moment resumes from a complete checkp
 are the training's own scratch files: SB3's ``load`` unpickles them, and nothing else does.
 """
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
+from pytest_drlcompress.errors import TrainingError
 from pytest_drlcompress.files import write_json
 
 if TYPE_CHECKING:
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 _BUFFER_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+
+_EXTRA = "extra.json"
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,25 @@ class TrainingState:
     curve: list[list[float]] = field(default_factory=list)
 
 
+@contextlib.contextmanager
+def only_one(training: str, work: Path) -> Iterator[None]:
+    """Hold ``work`` for this process.
+
+    Raises:
+        TrainingError: another process trains there.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    # the kernel frees it when its holder dies, however it dies
+    lock = FileLock(work / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise TrainingError(f"another process is training {training} in {work}") from None
+    with lock:
+        lock.release()  # the one of acquire; this block holds its own
+        yield
+
+
 def read_state(folder: Path) -> TrainingState | None:
     """The state in ``folder``, or ``None`` where there is none that can be read."""
     try:
@@ -47,8 +72,17 @@ def read_state(folder: Path) -> TrainingState | None:
         return None
 
 
-def save(folder: Path, state: TrainingState, model: "BaseAlgorithm", env: "VecEnv") -> None:
-    """Write the checkpoint of ``state.segment`` and make it the current one."""
+def save(
+    folder: Path,
+    state: TrainingState,
+    model: "BaseAlgorithm",
+    env: "VecEnv",
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the checkpoint of ``state.segment`` and make it the current one.
+
+    ``extra`` (JSON builtins) is what ``read_extra`` gives back.
+    """
     target = folder / f"segment-{state.segment}"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -61,10 +95,18 @@ def save(folder: Path, state: TrainingState, model: "BaseAlgorithm", env: "VecEn
     statistics = normalization(env)
     if statistics is not None:
         np.savez(target / "normalize.npz", **statistics)
+    if extra is not None:
+        write_json(target / _EXTRA, dict(extra))
     write_json(folder / "state.json", asdict(state))
     for other in folder.glob("segment-*"):
         if other != target:
             shutil.rmtree(other, ignore_errors=True)
+
+
+def read_extra(folder: Path, state: TrainingState) -> dict[str, Any]:
+    """What the current checkpoint was given beyond the model; empty before the first."""
+    path = folder / f"segment-{state.segment}" / _EXTRA
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def restore(

@@ -8,25 +8,43 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from pytest_drlcompress.baselines import FAILURE, record_baseline
 from pytest_drlcompress.errors import TrainingError
 from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.store import RECORD, load_network
 from pytest_drlcompress.progress import progress_bar, step_counter
-from pytest_drlcompress.training.checkpoint import TrainingState
-from pytest_drlcompress.training.recipes import TrainingRecipe, choose, read_recipes
+from pytest_drlcompress.training.checkpoint import TrainingState, only_one
+from pytest_drlcompress.training.recipes import (
+    ALGORITHMS,
+    TrainingRecipe,
+    choose,
+    find,
+    read_recipes,
+)
+from pytest_drlcompress.training.sparse_command import run_sparse
 from pytest_drlcompress.training.train import train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``train``."""
-    parser.add_argument("baseline", nargs="*", help="ids from the recipes file")
+    parser.add_argument(
+        "baseline", nargs="*", help="ids from the recipes file, or an algorithm and its task"
+    )
     parser.add_argument(
         "--all",
         action="store_true",
         help="every recipe not yet trained, in order (name one that failed to train it again)",
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="sparse@N[+qat]",
+        help="prune (and quantize) in training; the artifact becomes a variant of the baseline",
+    )
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="with --recipe: environment steps, if not all"
+    )
+    parser.add_argument(
+        "--segment", type=int, metavar="N", help="with --recipe: steps between checkpoints"
     )
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side (default 1)")
     parser.add_argument(
@@ -46,6 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
         BaselineError: the one policy trained is not competent.
     """
     recipes = read_recipes(arguments.recipes)
+    if len(arguments.baseline) == 2 and arguments.baseline[0] in ALGORITHMS:
+        arguments.baseline = [find(recipes, *arguments.baseline).id]
+    if arguments.recipe is not None:
+        return run_sparse(arguments, recipes)
+    if arguments.steps is not None or arguments.segment is not None:
+        raise TrainingError("--steps and --segment go with --recipe; baselines train in full")
     wanted = [choose(recipes, baseline) for baseline in arguments.baseline]
     if arguments.all:
         wanted += [r for r in recipes.values() if not _trained(arguments.out / r.id)]
@@ -63,13 +87,8 @@ def _trained(folder: Path) -> bool:
 
 
 def _one(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        # the kernel frees it when its holder dies, however it dies
-        with FileLock(work / ".lock", timeout=0):
-            _train(recipe, work, folder)
-    except Timeout:
-        raise TrainingError(f"another process is training {recipe.id} in {work}") from None
+    with only_one(recipe.id, work):
+        _train(recipe, work, folder)
 
 
 def _train(recipe: TrainingRecipe, work: Path, folder: Path) -> None:

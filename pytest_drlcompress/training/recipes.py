@@ -80,6 +80,22 @@ def choose(recipes: Mapping[str, TrainingRecipe], baseline: str) -> TrainingReci
     raise TrainingError(f"no training recipe for {baseline!r}{hint}")
 
 
+def find(recipes: Mapping[str, TrainingRecipe], algorithm: str, environment: str) -> TrainingRecipe:
+    """The first recipe of an algorithm on a task.
+
+    Raises:
+        TrainingError: there is none; names the algorithm's tasks.
+    """
+    of_it = [recipe for recipe in recipes.values() if recipe.algorithm == algorithm]
+    for recipe in of_it:
+        if recipe.environment == environment:
+            return recipe
+    known = ", ".join(recipe.environment for recipe in of_it) or "none"
+    raise TrainingError(
+        f"no training recipe for {algorithm} on {environment!r}; {algorithm} has: {known}"
+    )
+
+
 def _merged(defaults: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
     base = dict(defaults.get(str(table.get("algorithm")), {}))
     merged = {**base, **table}

@@ -60,10 +60,10 @@ def train(
     spec = EnvSpec.parse(recipe.environment)
     while state.steps < recipe.steps:
         started = time.monotonic()
-        model, env = _open_segment(recipe, work, state)
+        model, env = open_segment(recipe, work, state)
         model.learn(
             min(recipe.segment, recipe.steps - state.steps),
-            callback=_counter(on_steps),
+            callback=step_reporter(on_steps),
             reset_num_timesteps=False,
         )
         network = extract_network(recipe.algorithm, model, spec, env if recipe.normalize else None)
@@ -90,7 +90,12 @@ def train(
 def evaluate(network: nn.Module, spec: EnvSpec) -> float:
     """Mean return of the exported network over the evaluation seeds."""
     shape, dtype, _ = spec.spaces
-    controller = OnnxController(export_onnx(network, shape, dtype))
+    return evaluate_artifact(export_onnx(network, shape, dtype), spec)
+
+
+def evaluate_artifact(model: bytes, spec: EnvSpec) -> float:
+    """Mean return of an ONNX file over the evaluation seeds."""
+    controller = OnnxController(model)
     return float(
         np.mean([episode.total for episode in rollout(spec, controller, EVALUATION_SEEDS)])
     )
@@ -116,7 +121,8 @@ def _resumed(recipe: TrainingRecipe, work: Path) -> TrainingState:
     return replace(state, fingerprint=new.fingerprint, planned=new.planned)
 
 
-def _open_segment(recipe: TrainingRecipe, work: Path, state: TrainingState) -> tuple[Any, Any]:
+def open_segment(recipe: TrainingRecipe, work: Path, state: TrainingState) -> tuple[Any, Any]:
+    """The model to go on with and its environments, all generators seeded for this segment."""
     seed = int(np.random.SeedSequence([recipe.seed, state.segment]).generate_state(1)[0] >> 1)
     env = make_env(recipe)
     if state.segment == 0:
@@ -128,7 +134,8 @@ def _open_segment(recipe: TrainingRecipe, work: Path, state: TrainingState) -> t
     return model, env
 
 
-def _counter(on_steps: Callable[[int], None]) -> Any:
+def step_reporter(on_steps: Callable[[int], None]) -> Any:
+    """An SB3 callback that tells ``on_steps`` the steps trained so far."""
     from stable_baselines3.common.callbacks import BaseCallback
 
     class Counter(BaseCallback):

@@ -1,0 +1,151 @@
+"""Training with sparsity and quantization (``train sac Hopper-v5 --recipe sparse@95+qat``).
+
+The segments, checkpoints and seeds of ``train``, with ``SparseTraining`` in the model's ``learn``.
+At the end of every segment the actor is exported as it would be deployed, and the zeros in that
+*file* are recorded beside what the schedule says.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pytest_drlcompress.artifact import Artifact
+from pytest_drlcompress.compression.recipe import Recipe, Step
+from pytest_drlcompress.compression.registry import builtin_registry
+from pytest_drlcompress.compression.sb3_callback import SparseTraining
+from pytest_drlcompress.compression.sb3_export import export_network
+from pytest_drlcompress.compression.schedule import PRUNING_STEPS
+from pytest_drlcompress.errors import TrainingError
+from pytest_drlcompress.files import write_atomic, write_json
+from pytest_drlcompress.measurement.sparsity import measure_sparsity
+from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.training import checkpoint
+from pytest_drlcompress.training.algorithms import extract_network, set_threads
+from pytest_drlcompress.training.checkpoint import TrainingState
+from pytest_drlcompress.training.recipes import TrainingRecipe
+from pytest_drlcompress.training.train import (
+    evaluate_artifact,
+    fingerprint,
+    open_segment,
+    step_reporter,
+)
+
+ARTIFACT = "best.onnx"
+
+
+@dataclass(frozen=True)
+class SparsePlan:
+    """How a training prunes: ``sparse@N`` or ``sparse@N+qat`` with a distribution."""
+
+    recipe: str
+    sparsity: float
+    distribution: str
+    qat: bool
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "SparsePlan":
+        """What ``recipe`` asks for.
+
+        Raises:
+            TrainingError: anything but a sparse step, perhaps followed by qat at 8 bits.
+            RecipeError: a step that does not exist, or takes no such amount.
+        """
+        steps: tuple[Step, ...] = builtin_registry().resolve(recipe).steps
+        names = [step.name for step in steps]
+        given = set(recipe.steps[0].options) - {"distribution"}
+        if names not in (["sparse"], ["sparse", "qat"]) or given or recipe.steps[1:] not in (
+            (), (Step("qat"),),
+        ):  # fmt: skip
+            raise TrainingError(
+                f"recipe {str(recipe)!r} cannot be trained: write sparse@95 or sparse@95+qat, with"
+                " no option but distribution (sparse@95:distribution=uniform+qat)"
+            )
+        assert steps[0].amount is not None
+        distribution = str(steps[0].options["distribution"])
+        return cls(str(recipe), steps[0].amount / 100, distribution, "qat" in names)
+
+    def callback(self, steps: int, state: dict[str, Any]) -> SparseTraining:
+        """The callback of a training of ``steps`` environment steps before QAT."""
+        return SparseTraining(
+            self.sparsity,
+            steps,
+            distribution=self.distribution,  # type: ignore[arg-type]  # the registry checked it
+            prunings=min(PRUNING_STEPS, steps),
+            qat=self.qat,
+            state=state,
+        )
+
+
+def train_sparse(
+    recipe: TrainingRecipe,
+    plan: SparsePlan,
+    work: Path,
+    *,
+    on_segment: Callable[[TrainingState], None] = lambda state: None,
+    on_steps: Callable[[int], None] = lambda steps: None,
+) -> tuple[Artifact, TrainingState]:
+    """Train (or resume) in ``work``; the best finished artifact is then ``work / "best.onnx"``.
+
+    Only artifacts at the final sparsity, quantized if the plan says so, can be the best.
+    """
+    set_threads()
+    mark = hashlib.sha256(f"{fingerprint(recipe)} {plan}".encode()).hexdigest()[:16]
+    state = checkpoint.read_state(work)
+    if state is None or state.fingerprint != mark:
+        state = TrainingState(mark, recipe.steps)
+    spec = EnvSpec.parse(recipe.environment)
+    total = plan.callback(recipe.steps, {}).learn_steps
+    facts = checkpoint.read_extra(work, state)
+    while state.steps < total:
+        started = time.monotonic()
+        model, env = open_segment(recipe, work, state)
+        sparsity = plan.callback(recipe.steps, facts.get("callback", {}))
+        model.learn(
+            min(recipe.segment, total - state.steps),
+            callback=[sparsity, step_reporter(on_steps)],
+            reset_num_timesteps=False,
+        )
+        network = extract_network(recipe.algorithm, model, spec, env if recipe.normalize else None)
+        artifact = export_network(network, sparsity, spec, recipe.id)
+        value, steps = evaluate_artifact(artifact.model, spec), int(model.num_timesteps)
+        finished = sparsity.finished_pruning and ("qat" in artifact.provenance) == plan.qat
+        best = finished and (state.best_return is None or value > state.best_return)
+        measured = measure_sparsity(artifact.model)
+        segments = [
+            *facts.get("segments", []),
+            [steps, sparsity.schedule.at(steps), measured.total, round(value, 2)],
+        ]
+        facts = {"callback": sparsity.state(), "segments": segments}
+        if best:
+            provenance = {**artifact.provenance, "segments": segments}
+            write_atomic(work / ARTIFACT, artifact.model)
+            write_json(work / "best.json", provenance)
+        state = replace(
+            state,
+            segment=state.segment + 1,
+            steps=steps,
+            seconds=round(state.seconds + time.monotonic() - started, 1),
+            best_return=value if best else state.best_return,
+            best_steps=steps if best else state.best_steps,
+            curve=[*state.curve, [steps, round(value, 2)]],
+        )
+        checkpoint.save(work, state, model, env, facts)
+        env.close()
+        on_segment(state)
+    provenance = {
+        "training": {**recipe.to_json(), "trained_steps": state.steps, "seconds": state.seconds},
+        "best_steps": state.best_steps,
+        "segments_columns": ["steps", "scheduled sparsity", "zeros in the artifact", "return"],
+        "segments": facts["segments"],
+        "prunings_columns": ["step", "scheduled", "reached"],
+        "prunings": facts["callback"]["history"],
+        "distribution": plan.distribution,
+    }
+    if not (work / ARTIFACT).exists():
+        raise TrainingError(
+            f"no segment of {recipe.id} ended at the final sparsity: train for more steps"
+        )
+    return Artifact((work / ARTIFACT).read_bytes(), recipe.id, plan.recipe, provenance), state
