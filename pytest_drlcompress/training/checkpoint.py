@@ -59,9 +59,10 @@ def only_one(training: str, work: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise TrainingError(f"another process is training {training} in {work}") from None
-    with lock:
-        lock.release()  # the one of acquire; this block holds its own
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def read_state(folder: Path) -> TrainingState | None:
