@@ -42,11 +42,12 @@ class Budgets:
     """Limits given by ``@pytest.mark.drlcompress(...)``; ``None`` where it says nothing.
 
     ``min_retention`` is a share of the baseline's return, ``max_action_error`` a share of the
-    action range, ``max_latency_ratio`` is against the baseline's own artifact, ``min_pruning``
-    a share of the channels, ``target_sparsity`` one of the weights. ``perturb``
+    action range, ``max_latency_ratio`` is against the baseline's own artifact, ``min_pruning`` a
+    share of the channels, ``target_sparsity`` one of the weights. ``perturb``
     (``"mass=1.2,friction=0.8"``) is no limit but the disturbance under which the retention is
-    judged. ``max_latency_us`` and ``max_energy_uj`` are for one action, ``deadline_hz`` is a control rate; ``max_bytes`` is for the file, ``fits`` for
-    weights and activations together, both in bytes or as ``"256KiB"``.
+    judged. ``max_latency_us`` and ``max_energy_uj`` are for one action, ``deadline_hz`` is a
+    control rate; ``max_bytes`` is for the file, ``fits`` for weights and activations together,
+    both in bytes or as ``"256KiB"``.
     """
 
     min_retention: float | None = None

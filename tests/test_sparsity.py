@@ -110,8 +110,16 @@ class TestMasks:
 
 
 class TestRecipe:
-    @pytest.mark.parametrize("tail", ["", "+ptdq", "+ptsq:equalize=true", "+qat:steps=80"])
-    @pytest.mark.parametrize("kind", ["relu", "tanh"])
+    @pytest.mark.parametrize(
+        ("kind", "tail"),
+        [
+            ("relu", ""),
+            ("relu", "+ptdq"),
+            ("relu", "+ptsq:equalize=true"),
+            ("relu", "+qat:steps=80"),
+            ("tanh", "+qat:steps=80"),
+        ],
+    )
     def test_the_file_has_the_zeros(self, kind, tail):
         artifact = make(make_policy(kind), f"sparse@90:{QUICK}{tail}")
         found = measure_sparsity(artifact.model)

@@ -1,0 +1,111 @@
+"""Variants kept beside their baseline, and the commands that make them."""
+
+import json
+import shutil
+
+import pytest
+
+from conftest import ROOT
+from pytest_drlcompress.__main__ import main
+from pytest_drlcompress.artifact import Artifact
+from pytest_drlcompress.compression.recipe import parse_recipe
+from pytest_drlcompress.compression.registry import builtin_registry
+from pytest_drlcompress.errors import BaselineError
+from pytest_drlcompress.measurement.sparsity import measure_sparsity
+from pytest_drlcompress.options import default_settings
+from pytest_drlcompress.stored_variants import load_variant, store_variant
+from pytest_drlcompress.workbench import Workbench
+
+OPTIONS = "steps=20,rounds=1,samples=300"
+RECIPE = f"sparse@60:{OPTIONS}"
+
+
+@pytest.fixture
+def baselines(tmp_path):
+    shutil.copytree(ROOT / "baselines/trpo-hopper", tmp_path / "baselines/trpo-hopper")
+    return tmp_path / "baselines"
+
+
+@pytest.fixture
+def stored(baselines):
+    path = store_variant(
+        baselines / "trpo-hopper",
+        Artifact(b"onnx", "trpo-hopper", "sparse@95+qat", {"a": 1}),
+        {"how": "in training"},
+    )
+    assert path.name == "sparse@95+qat.onnx"
+    return path
+
+
+def load(baselines):
+    return load_variant(baselines / "trpo-hopper", "trpo-hopper", "sparse@95+qat")
+
+
+def test_what_is_stored_is_found(baselines, stored):
+    found = load(baselines)
+    assert found.model == b"onnx"
+    assert found.provenance == {"a": 1, "made": {"how": "in training"}}
+    assert load_variant(baselines / "trpo-hopper", "trpo-hopper", "sparse@95") is None
+    bench = Workbench(default_settings(baselines=baselines), builtin_registry())
+    assert bench.artifact("trpo-hopper", "sparse@95+qat").model == b"onnx"
+
+
+def test_a_changed_file_is_an_error(baselines, stored):
+    stored.write_bytes(b"other")
+    with pytest.raises(BaselineError, match=r"is not the file that .* describes"):
+        load(baselines)
+    stored.unlink()
+    with pytest.raises(BaselineError, match="cannot be used"):
+        load(baselines)
+
+
+def test_a_variant_of_another_policy_is_passed_over(baselines, stored):
+    path = baselines / "trpo-hopper/baseline.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": "0"}))
+    assert load(baselines) is None
+
+
+def test_compress_writes_and_stores(baselines, tmp_path, capsys):
+    out = tmp_path / "sparse.onnx"
+    arguments = ["compress", "trpo-hopper", RECIPE, "--baselines", str(baselines)]
+    assert main([*arguments, "--out", str(out), "--store"]) == 0
+    printed = capsys.readouterr().out
+    assert "of 4,992 weights, 60.0" in printed
+    recipe = str(parse_recipe(RECIPE))
+    found = load_variant(baselines / "trpo-hopper", "trpo-hopper", recipe)
+    assert found.model == out.read_bytes()
+    assert measure_sparsity(found.model).total == pytest.approx(0.6, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compress", "trpo-hopper", "ptdq"], "say where the artifact goes"),
+        (["compress", "trpo-hopper", "sparse@200", "--store"], "strictly between 0 and 100"),
+        (["sparsity", "trpo-hopper", "--levels", "a", "--out", "x"], "separated by commas"),
+        (["train", "sac", "Hopper-v9", "--recipe", "sparse@95"], "no training recipe for sac on"),
+        (["train", "sac-hopper", "--recipe", "ptsq"], "cannot be trained"),
+        (["train", "sac-hopper", "--steps", "5"], "go with --recipe"),
+    ],
+)
+def test_wrong_requests_are_one_line(baselines, capsys, arguments, message):
+    extra = [] if arguments[0] == "train" else ["--baselines", str(baselines)]
+    assert main([*arguments, *extra]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_the_sparsity_command_goes_on_where_it_ended(baselines, tmp_path, capsys):
+    arguments = ["sparsity", "trpo-hopper", "--baselines", str(baselines), "--levels", "60"]
+    arguments += ["--tails", "none", "--options", OPTIONS, "--out", str(tmp_path / "cells")]
+    assert main(arguments) == 0
+    first = capsys.readouterr().out
+    (cell,) = (tmp_path / "cells").iterdir()
+    content = json.loads(cell.read_text())
+    assert content["zeros"] == pytest.approx(0.6, abs=1e-3)
+    cell.write_text(json.dumps({**content, "cpu_seconds": 123456}))
+    assert main(arguments) == 0
+    second = capsys.readouterr().out
+    assert "123456" in second
+    assert second.count("\n") == first.count("\n")
