@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pytest_drlcompress.compression import distribution, masks
+from pytest_drlcompress.compression import distribution
 from pytest_drlcompress.compression.masks import MaskedWeights
 from pytest_drlcompress.compression.schedule import CubicSchedule
 from pytest_drlcompress.testing.masked_adam import MaskedAdam
@@ -14,12 +14,15 @@ def linear(self, step):
 
 
 def regrown(self, sparsity):
-    """Chooses among all weights anew: those of the last pruning may come back."""
+    """Prunes rightly, then exchanges a living weight of each layer for one that was pruned."""
+    dead = {name: mask.flatten() == 0 for name, mask in self.masks.items()}
+    prune(self, sparsity)
     for name, weight in self.weights.items():
-        count = masks.kept_in_total([weight.shape], sparsity)
-        noise = torch.rand(weight.shape, generator=torch.Generator().manual_seed(count))
-        self.masks[name] = (noise.flatten().argsort().argsort().reshape(weight.shape) < count) * 1.0
-        weight.data[(self.masks[name] != 0) & (weight == 0)] = 0.01
+        mask, values = self.masks[name].view(-1), weight.data.view(-1)
+        if dead[name].any() and mask.any():
+            back = int(dead[name].nonzero()[0])
+            mask[torch.where(mask != 0, values.abs(), torch.inf).argmin()] = 0
+            mask[back], values[back] = 1, 0.5
     self.apply()
 
 
@@ -40,7 +43,8 @@ def with_biases(self, weights, biases, asked):
     self._masked = MaskedWeights(everything, asked)
 
 
-start, layer_densities = MaskedAdam.__init__, distribution.layer_densities
+start, prune = MaskedAdam.__init__, MaskedWeights.prune
+layer_densities = distribution.layer_densities
 BUGS = {
     "linear-schedule": (CubicSchedule, "at", linear, "check_schedule: at pruning step"),
     "regrown-weights": (MaskedWeights, "prune", regrown, "grew back"),
