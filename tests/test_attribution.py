@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from samples import Samples
 from torch import nn
 
 from pytest_drlcompress.compression.compress import compress, export_policy
@@ -19,14 +20,11 @@ SMALL = 4
 SPANS = np.where(np.arange(11) == SMALL, 0.05, 10).astype(np.float32)
 
 
-class Samples:
+class TinyDimension(Samples):
     """One dimension is tiny beside the others."""
 
     def sample(self, count):
         return np.random.default_rng(0).uniform(-1, 1, (count, 11)).astype(np.float32) * SPANS
-
-    def describe(self, count):
-        return {"observations": count}
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +45,9 @@ def exported(policy):
 
 
 def attribute(policy, exported, recipe):
-    artifact = compress(policy, parse_recipe(recipe), builtin_registry(), Samples(), exported)
+    artifact = compress(policy, parse_recipe(recipe), builtin_registry(), TinyDimension(), exported)
     return artifact, attribute_error(
-        artifact.model, exported.model, Samples().sample(256), ENV.action
+        artifact.model, exported.model, TinyDimension().sample(256), ENV.action
     )
 
 
@@ -83,7 +81,7 @@ def test_the_first_layer_explains_the_whole_error(policy, exported):
     whole = measure_action_error(
         OnnxController(exported.model),
         OnnxController(artifact.model),
-        Samples().sample(256),
+        TinyDimension().sample(256),
         ENV.action,
     ).mean
     first = [c.error for c in found if c.layer == 1]
@@ -98,4 +96,7 @@ def test_trained_weights_are_one_entry(policy, exported):
 
 
 def test_an_fp32_model_has_no_quantizers(policy, exported):
-    assert attribute_error(exported.model, exported.model, Samples().sample(16), ENV.action) == ()
+    assert (
+        attribute_error(exported.model, exported.model, TinyDimension().sample(16), ENV.action)
+        == ()
+    )
