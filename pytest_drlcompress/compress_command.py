@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from pytest_drlcompress.errors import RecipeError
-from pytest_drlcompress.options import default_settings
+from pytest_drlcompress.policy_arguments import add_policy_arguments, settings_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,16 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep it as the baseline's variant, which the gates then use instead of compressing",
     )
     add_policy_arguments(parser)
-
-
-def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
-    """How a policy that is no baseline is read."""
-    parser.add_argument("--env", help="environment of a policy that is not a baseline")
-    parser.add_argument("--baselines", type=Path, default=Path("baselines"), metavar="DIR")
-    parser.add_argument("--vecnormalize", "--drlc-vecnormalize", metavar="PATH|none")
-    parser.add_argument(
-        "--trust", "--drlc-trust", action="store_true", help="allow reading VecNormalize's pickle"
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,16 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise RecipeError("say where the artifact goes: --out FILE.onnx, or --store for a baseline")
     registry = builtin_registry()
     registry.resolve(parse_recipe(arguments.recipe))
-    bench = Workbench(
-        default_settings(
-            policies=(arguments.policy,),
-            env=arguments.env,
-            baselines=arguments.baselines,
-            vecnormalize=arguments.vecnormalize,
-            trust=arguments.trust,
-        ),
-        registry,
-    )
+    bench = Workbench(settings_of(arguments, [arguments.policy]), registry)
     loaded = bench.load(arguments.policy)
     if arguments.store and loaded.folder is None:
         raise RecipeError(

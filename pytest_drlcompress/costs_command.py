@@ -6,10 +6,9 @@ the policy's own artifact. The estimate of energy is one (docs/measurement.md).
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from pytest_drlcompress.options import default_settings
+from pytest_drlcompress.policy_arguments import add_policy_arguments, settings_of
 
 VARIANTS = "fp32,ptdq,ptsq,qat,l2@30,l2@50,l2@70,sparse@95+qat"
 _HEADINGS = (
@@ -24,14 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "policies", nargs="*", metavar="POLICY", help="as --drlc-policy (default: every baseline)"
     )
-    parser.add_argument("--env", help="environment of the policies that are not baselines")
     parser.add_argument(
         "--variants",
         default=VARIANTS,
         metavar="RECIPE,...",
         help=f"recipes and .onnx files, separated by commas (default {VARIANTS})",
     )
-    parser.add_argument("--baselines", type=Path, default=Path("baselines"), metavar="DIR")
+    add_policy_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,10 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_drlcompress.workbench import Workbench
 
     torch.set_num_threads(1)
-    settings = default_settings(
-        policies=tuple(arguments.policies), env=arguments.env, baselines=arguments.baselines
-    )
-    bench = Workbench(settings, builtin_registry())
+    bench = Workbench(settings_of(arguments, arguments.policies), builtin_registry())
     variants = _split(arguments.variants)
     try:
         missing = sum(_table(bench, policy, variants) for policy in bench.policy_texts())

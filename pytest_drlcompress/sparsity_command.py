@@ -11,9 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pytest_drlcompress.compress_command import add_policy_arguments
 from pytest_drlcompress.errors import RecipeError
-from pytest_drlcompress.options import default_settings
+from pytest_drlcompress.policy_arguments import (
+    add_policy_arguments,
+    add_retention_arguments,
+    settings_of,
+)
 
 LEVELS = "50,70,80,90,95,98,99"
 _HEADINGS = (
@@ -36,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--options", default="", metavar="KEY=VALUE,...", help="options of the sparse step"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="one file a cell")
-    parser.add_argument("--min-retention", type=float, default=0.90, metavar="SHARE")
-    parser.add_argument("--max-episodes", type=int, default=200, metavar="N")
+    add_retention_arguments(parser)
     add_policy_arguments(parser)
 
 
@@ -56,16 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     registry = builtin_registry()
     for recipe in recipes:
         registry.resolve(parse_recipe(recipe))
-    settings = default_settings(
-        policies=tuple(arguments.policies),
-        env=arguments.env,
-        min_retention=arguments.min_retention,
-        max_episodes=arguments.max_episodes,
-        baselines=arguments.baselines,
-        vecnormalize=arguments.vecnormalize,
-        trust=arguments.trust,
-    )
-    bench = Workbench(settings, registry)
+    bench = Workbench(settings_of(arguments, arguments.policies), registry)
     for text in bench.policy_texts():
         loaded = bench.load(text)
         print(f"\n{loaded.policy.id} on {loaded.policy.env}")

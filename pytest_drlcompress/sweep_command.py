@@ -12,7 +12,11 @@ from typing import Any
 
 from pytest_drlcompress.budgets import Budgets
 from pytest_drlcompress.errors import RecipeError
-from pytest_drlcompress.options import default_settings
+from pytest_drlcompress.policy_arguments import (
+    add_policy_arguments,
+    add_retention_arguments,
+    settings_of,
+)
 
 _HEADINGS = ("pruned", "parameters", "bytes", "latency", "retention", "episodes", "verdict")
 
@@ -20,7 +24,6 @@ _HEADINGS = ("pruned", "parameters", "bytes", "latency", "retention", "episodes"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``sweep``."""
     parser.add_argument("policies", nargs="+", metavar="POLICY", help="as --drlc-policy")
-    parser.add_argument("--env", help="environment of the policies that are not baselines")
     parser.add_argument(
         "--norm",
         metavar="RECIPE,...",
@@ -45,13 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="measure the return beyond the first ratio that is not PASS, too",
     )
-    parser.add_argument("--min-retention", type=float, default=0.90, metavar="SHARE")
-    parser.add_argument("--max-episodes", type=int, default=200, metavar="N")
-    parser.add_argument("--baselines", type=Path, default=Path("baselines"), metavar="DIR")
-    parser.add_argument("--vecnormalize", "--drlc-vecnormalize", metavar="PATH|none")
-    parser.add_argument(
-        "--trust", "--drlc-trust", action="store_true", help="allow reading VecNormalize's pickle"
-    )
+    add_retention_arguments(parser)
+    add_policy_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -76,16 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     for family in families:
         for ratio in ratios:
             registry.resolve(parse_recipe(recipe_at(family, ratio)))
-    settings = default_settings(
-        policies=tuple(arguments.policies),
-        env=arguments.env,
-        min_retention=arguments.min_retention,
-        max_episodes=arguments.max_episodes,
-        baselines=arguments.baselines,
-        vecnormalize=arguments.vecnormalize,
-        trust=arguments.trust,
-    )
-    bench = Workbench(settings, registry)
+    bench = Workbench(settings_of(arguments, arguments.policies), registry)
     rows: list[dict[str, Any]] = []
     for text in bench.policy_texts():
         policy = bench.load(text).policy.id

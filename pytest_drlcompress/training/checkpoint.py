@@ -9,7 +9,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,23 @@ class TrainingState:
     best_return: float | None = None
     best_steps: int = 0
     curve: list[list[float]] = field(default_factory=list)
+
+    def after_segment(
+        self, steps: int, seconds: float, value: float, *, best: bool
+    ) -> "TrainingState":
+        """The state at ``steps`` after one more segment of ``seconds``, evaluated at ``value``.
+
+        ``best``: it is the best so far.
+        """
+        return replace(
+            self,
+            segment=self.segment + 1,
+            steps=steps,
+            seconds=round(self.seconds + seconds, 1),
+            best_return=value if best else self.best_return,
+            best_steps=steps if best else self.best_steps,
+            curve=[*self.curve, [steps, round(value, 2)]],
+        )
 
 
 @contextlib.contextmanager

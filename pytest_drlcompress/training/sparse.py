@@ -8,7 +8,7 @@ At the end of every segment the actor is exported as it would be deployed, and t
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -123,15 +123,7 @@ def train_sparse(
             provenance = {**artifact.provenance, "segments": segments}
             write_atomic(work / ARTIFACT, artifact.model)
             write_json(work / "best.json", provenance)
-        state = replace(
-            state,
-            segment=state.segment + 1,
-            steps=steps,
-            seconds=round(state.seconds + time.monotonic() - started, 1),
-            best_return=value if best else state.best_return,
-            best_steps=steps if best else state.best_steps,
-            curve=[*state.curve, [steps, round(value, 2)]],
-        )
+        state = state.after_segment(steps, time.monotonic() - started, value, best=best)
         checkpoint.save(work, state, model, env, facts)
         env.close()
         on_segment(state)

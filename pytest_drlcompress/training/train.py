@@ -72,15 +72,7 @@ def train(
         best = state.best_return is None or value > state.best_return
         if best:
             save_network(work / "best", network)
-        state = replace(
-            state,
-            segment=state.segment + 1,
-            steps=steps,
-            seconds=round(state.seconds + time.monotonic() - started, 1),
-            best_return=value if best else state.best_return,
-            best_steps=steps if best else state.best_steps,
-            curve=[*state.curve, [steps, round(value, 2)]],
-        )
+        state = state.after_segment(steps, time.monotonic() - started, value, best=best)
         checkpoint.save(work, state, model, env)
         env.close()
         on_segment(state)
