@@ -171,8 +171,7 @@ def judge_energy(bench: Workbench, policy: str, variant: str, budgets: Budgets) 
 
 
 def _energy_finding(measured: Energy, limit: float | None) -> Finding:
-    low, high = measured.interval
-    if low <= 0:
+    if measured.interval[0] <= 0:
         return Finding(
             State.NOT_MEASURED,
             "The counter does not rise reliably above its idle rate: the machine was busy with"
@@ -180,11 +179,7 @@ def _energy_finding(measured: Energy, limit: float | None) -> Finding:
         )
     if limit is None:
         return Finding(State.PASS, "No budget was given.")
-    if high <= limit:
-        return Finding(State.PASS, "The whole interval lies within the budget.")
-    if low > limit:
-        return Finding(State.FAIL, "The whole interval lies beyond the budget.")
-    return Finding(State.INCONCLUSIVE, "The budget lies inside the interval.")
+    return _held(measured.interval, limit, "The budget lies inside the interval.")
 
 
 def _sentence(text: str) -> str:
@@ -215,16 +210,27 @@ def memory_figures(model: bytes) -> dict[str, Any]:
 
 
 def _ratio_finding(measured: LatencyRatio, limit: float) -> Finding:
-    low, high = measured.interval
-    if high <= limit:
-        return Finding(State.PASS, "The whole interval lies within the budget.")
-    if low > limit:
-        return Finding(State.FAIL, "The whole interval lies beyond the budget.")
-    return Finding(
-        State.INCONCLUSIVE,
+    return _held(
+        measured.interval,
+        limit,
         f"The budget lies inside the interval, after {measured.blocks} blocks: the two are too"
         " close for this machine to tell.",
     )
+
+
+def _held(interval: tuple[float, float], limit: float, undecided: str) -> Finding:
+    """An interval held against a budget; ``undecided`` is the reason where it is inside."""
+    state = _state(interval, limit)
+    where = {State.PASS: "within", State.FAIL: "beyond"}.get(state)
+    reason = f"The whole interval lies {where} the budget." if where else undecided
+    return Finding(state, reason)
+
+
+def _state(interval: tuple[float, float], limit: float) -> State:
+    low, high = interval
+    if high <= limit:
+        return State.PASS
+    return State.FAIL if low > limit else State.INCONCLUSIVE
 
 
 def _absolute(
@@ -267,16 +273,9 @@ def _absolute(
         deadline = measure_deadline(act, 1 / rate, alpha=bench.settings.alpha)
         details["deadline"] = {**asdict(deadline), "interval": list(deadline.interval)}
         low, high = deadline.interval
-        state = (
-            State.PASS
-            if high <= MAX_MISS_PROBABILITY
-            else State.FAIL
-            if low > MAX_MISS_PROBABILITY
-            else State.INCONCLUSIVE
-        )
         findings.append(
             Finding(
-                state,
+                _state(deadline.interval, MAX_MISS_PROBABILITY),
                 f"{deadline.misses} of {deadline.calls} actions took longer than"
                 f" {1e6 / rate:g} us: a miss has probability [{low:.2g}, {high:.2g}], to be at"
                 f" most {MAX_MISS_PROBABILITY:g}.",

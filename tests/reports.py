@@ -5,6 +5,21 @@ from pytest_drlcompress.reporting.results import Failure, Judged
 from pytest_drlcompress.verdict import State, Verdict
 
 VARIANTS = ("fp32", "ptdq", "ptsq:equalize=true", "sparse@95+qat", "l2@30")
+FACTS = {
+    "policy": "p",
+    "variant": "ptsq",
+    "sha256": "a" * 64,
+    "bytes": 1000,
+    "source": "0" * 12,
+    "operators": {"Gemm": 3},
+    "parts": {"nodes": "1", "scales": "2", "weights": "3"},
+    "settings": {"ptsq.calibration.first_seed": 655360},
+    "versions": {"onnxruntime": "1.31.1"},
+    "processor": "x86",
+    "code": {"ptsq": "module"},
+}
+"""The fingerprint of an artifact."""
+
 HOSTILE = "<script>alert(1)</script>|`x`"
 
 

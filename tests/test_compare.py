@@ -3,23 +3,10 @@
 import json
 
 import pytest
+from reports import FACTS
 
 from pytest_drlcompress.__main__ import main
 from pytest_drlcompress.verdict import State, Verdict
-
-FACTS = {
-    "policy": "p",
-    "variant": "ptsq",
-    "sha256": "a" * 64,
-    "bytes": 1000,
-    "source": "0" * 12,
-    "operators": {"Gemm": 3},
-    "parts": {"scales": "1"},
-    "settings": {"ptsq.calibration.first_seed": 655360},
-    "versions": {"onnxruntime": "1.31.1"},
-    "processor": "x86",
-    "code": {"ptsq": "module"},
-}
 
 
 def verdict(gate="retention", state="PASS", estimate=1.0, interval=None, variant="ptsq"):

@@ -6,24 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from reports import FACTS
 
 from pytest_drlcompress.drift import find_change
 from pytest_drlcompress.records import ARTIFACT, Expectation, expectation, record_verdicts
 from pytest_drlcompress.verdict import State, Verdict
-
-FACTS = {
-    "policy": "p",
-    "variant": "ptsq",
-    "sha256": "a" * 64,
-    "bytes": 1000,
-    "source": "0" * 12,
-    "operators": {"Gemm": 3},
-    "parts": {"nodes": "1", "scales": "2", "weights": "3"},
-    "settings": {"ptsq.calibration.first_seed": 655360},
-    "versions": {"onnxruntime": "1.31.1"},
-    "processor": "x86",
-    "code": {"ptsq": "module"},
-}
 
 
 def verdict(gate="retention", variant="ptsq", state=State.PASS, estimate=0.98765):
