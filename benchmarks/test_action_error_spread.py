@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_drlcompress import workbench
+from pytest_drlcompress import own_rollouts, workbench
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.drift import NOISE
 from pytest_drlcompress.measurement.action_error import measure_action_error
@@ -24,10 +24,10 @@ PAIRS = 6
 @pytest.mark.parametrize("policy", POLICIES)
 def test_other_seeds_stay_within_the_noise(policy, monkeypatch):
     """Other episodes to calibrate on and to compare on, as another processor would give."""
-    calibration, probe = workbench.CALIBRATION_SEEDS, workbench.PROBE_SEEDS
+    calibration, probe = own_rollouts.CALIBRATION_SEEDS, workbench.PROBE_SEEDS
     errors: dict[str, list[float]] = {recipe: [] for recipe in RECIPES}
     for pair in range(PAIRS):
-        monkeypatch.setattr(workbench, "CALIBRATION_SEEDS", calibration + 1000 * pair)
+        monkeypatch.setattr(own_rollouts, "CALIBRATION_SEEDS", calibration + 1000 * pair)
         monkeypatch.setattr(workbench, "PROBE_SEEDS", probe + 1000 * pair)
         bench = Workbench(default_settings(baselines=BASELINES, workers=1), builtin_registry())
         for recipe in RECIPES:

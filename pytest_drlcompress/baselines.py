@@ -25,6 +25,7 @@ from pytest_drlcompress.policies.store import (
     RECORD,
     load_network,
     load_policy,
+    locked_record,
     read_record,
     save_network,
 )
@@ -127,19 +128,20 @@ def _record(
     if reason is not None:
         kept = _keep_failure(folder, facts, reason, reference, pool)
         raise BaselineError(f"{folder.name} is not recorded: {reason}{kept}")
-    previous = read_record(folder) if (folder / RECORD).exists() else {}
-    sha256 = stored_sha256 or save_network(folder, network)
-    record = {
-        "verdicts": {},
-        # what a policy may cost outlives its weights
-        **({"budgets": previous["budgets"]} if "budgets" in previous else {}),
-        **(previous if previous.get("sha256") == sha256 else {}),
-        **facts,
-        "sha256": sha256,
-        "quality": rate(reference, facts["training"]),
-        "reference": _reference_json(reference, pool),
-    }
-    write_json(folder / RECORD, record)
+    with locked_record(folder):
+        previous = read_record(folder) if (folder / RECORD).exists() else {}
+        sha256 = stored_sha256 or save_network(folder, network)
+        record = {
+            "verdicts": {},
+            # what a policy may cost outlives its weights
+            **({"budgets": previous["budgets"]} if "budgets" in previous else {}),
+            **(previous if previous.get("sha256") == sha256 else {}),
+            **facts,
+            "sha256": sha256,
+            "quality": rate(reference, facts["training"]),
+            "reference": _reference_json(reference, pool),
+        }
+        write_json(folder / RECORD, record)
     (folder / FAILURE).unlink(missing_ok=True)
     load_policy(folder)  # what was written must be readable
     return read_baseline_record(folder)

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from pytest_drlcompress.budgets import Budgets
-from pytest_drlcompress.compression.recipe import variant_id
 from pytest_drlcompress.errors import ArtifactError, CounterError
 from pytest_drlcompress.measurement.activations import peak_activation_bytes
 from pytest_drlcompress.measurement.energy import Energy, energy_per_inference, measure_windows
@@ -48,7 +47,7 @@ def judge_latency(bench: Workbench, policy: str, variant: str, budgets: Budgets)
     """
     limits = _limits(bench, policy, variant, budgets)
     ratio_limit = limits("max_latency_ratio")
-    verdict = _verdict("latency", bench, policy, variant, ratio_limit)
+    verdict = bench.verdict("latency", policy, variant, ratio_limit)
     alpha = bench.settings.alpha
     try:
         baseline, candidate = (bench.controller(policy, which) for which in ("", variant))
@@ -94,7 +93,7 @@ def judge_memory(bench: Workbench, policy: str, variant: str, budgets: Budgets) 
     """
     limits = _limits(bench, policy, variant, budgets)
     limit, room = limits("max_bytes"), limits("fits")
-    verdict = _verdict("memory", bench, policy, variant, limit)
+    verdict = bench.verdict("memory", policy, variant, limit)
     try:
         artifact = bench.artifact(policy, variant)
         figures = memory_figures(artifact.model)
@@ -130,7 +129,7 @@ def judge_energy(bench: Workbench, policy: str, variant: str, budgets: Budgets) 
     limits = _limits(bench, policy, variant, budgets)
     limit_uj = limits("max_energy_uj")
     limit = None if limit_uj is None else limit_uj * 1e-6
-    verdict = _verdict("energy", bench, policy, variant, limit)
+    verdict = bench.verdict("energy", policy, variant, limit)
     try:
         baseline, candidate = (bench.controller(policy, which) for which in ("", variant))
         estimate = estimate_energy(bench.artifact(policy, variant).model)
@@ -305,12 +304,3 @@ def _limits(
 ) -> "partial[float | None]":
     recorded = bench.recorded_budgets(policy, variant)
     return partial(budgets.cost, settings=bench.settings, recorded=recorded)
-
-
-def _verdict(
-    gate: str, bench: Workbench, policy: str, variant: str, limit: float | None
-) -> partial[Verdict]:
-    loaded = bench.load(policy)
-    return partial(
-        Verdict, gate=gate, policy=loaded.policy.id, variant=variant_id(variant), limit=limit
-    )

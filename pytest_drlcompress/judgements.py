@@ -4,7 +4,6 @@ import dataclasses
 import math
 import time
 from contextlib import closing
-from functools import partial
 
 from pytest_drlcompress.budgets import Budgets
 from pytest_drlcompress.compression.recipe import variant_id
@@ -63,7 +62,7 @@ def judge_retention(
                     on_progress=line.on_progress,
                 )
     except (EpisodeError, ArtifactError) as error:
-        refused = _verdict(gate, loaded.policy.id, variant, asked.min_retention)
+        refused = bench.verdict(gate, policy, variant, asked.min_retention)
         return refused(state=State.FAIL, reason=f"{error}.", unit="episodes", alpha=asked.alpha)
     details = {
         **verdict.details,
@@ -84,7 +83,7 @@ def judge_action_error(bench: Workbench, policy: str, variant: str, budgets: Bud
     loaded = bench.load(policy)
     limit = budgets.action_error(bench.settings, bench.recorded_budgets(policy, variant))
     action = loaded.policy.env.action
-    verdict = _verdict("action error", loaded.policy.id, variant, limit)
+    verdict = bench.verdict("action error", policy, variant, limit)
     try:
         candidate = bench.controller(policy, variant)
         error = measure_action_error(
@@ -115,10 +114,6 @@ def judge_action_error(bench: Workbench, policy: str, variant: str, budgets: Bud
             "fp32_layers": {layer.node: layer.reason for layer in broken},
         },
     )
-
-
-def _verdict(gate: str, policy: str, variant: str, limit: float | None) -> partial[Verdict]:
-    return partial(Verdict, gate=gate, policy=policy, variant=variant_id(variant), limit=limit)
 
 
 def _describe_error(error: ActionError, *, discrete: bool) -> str:

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from pytest_drlcompress.artifact import SHORT
 from pytest_drlcompress.drift import Change, artifact_section
 from pytest_drlcompress.files import write_json
-from pytest_drlcompress.policies.store import RECORD, read_record
+from pytest_drlcompress.policies.store import RECORD, locked_record, read_record
 from pytest_drlcompress.verdict import RANK, State, Verdict
 
 RECORDED_GATES = ("retention", "action error")
@@ -99,7 +97,7 @@ def record_verdicts(
     new, or old and new state.
     """
     lines = []
-    with FileLock(folder / f".{RECORD}.lock"):
+    with locked_record(folder):
         record = read_record(folder)
         before = json.dumps(record, sort_keys=True)
         stored: dict[str, Any] = record.setdefault("verdicts", {})

@@ -1,12 +1,10 @@
 """Is an artifact as sparse as it was asked to be? Knows nothing of pytest."""
 
-from functools import partial
-
 from pytest_drlcompress.budgets import Budgets
 from pytest_drlcompress.compression.distribution import kept_in_total, layer_counts
-from pytest_drlcompress.compression.recipe import Step, parse_recipe, variant_id
+from pytest_drlcompress.compression.recipe import Step, parse_recipe
 from pytest_drlcompress.errors import ArtifactError
-from pytest_drlcompress.measurement.sparsity import short_name
+from pytest_drlcompress.measurement.sparsity import short_name, sparsity_of
 from pytest_drlcompress.measurement.weights import layer_weights
 from pytest_drlcompress.verdict import State, Verdict
 from pytest_drlcompress.workbench import Workbench
@@ -25,33 +23,24 @@ def judge_sparsity(bench: Workbench, policy: str, variant: str, budgets: Budgets
     target = budgets.target_sparsity
     if target is None and step is not None and step.amount is not None:
         target = step.amount / 100
-    verdict = partial(
-        Verdict,
-        gate=GATE,
-        policy=bench.load(policy).policy.id,
-        variant=variant_id(variant),
-        limit=target,
-        unit="weights",
-    )
+    verdict = bench.verdict(GATE, policy, variant, target)
     try:
         layers = layer_weights(bench.artifact(policy, variant).model)
     except ArtifactError as failure:
         return verdict(state=State.FAIL, reason=f"{failure}.")
-    weights, nonzero = sum(w.stored.size for w in layers), sum(w.nnz for w in layers)
-    if not weights:
+    found = sparsity_of(layers)
+    if not found.weights:
         return verdict(
             state=State.NOT_MEASURED, reason="The artifact has no linear layer with weights."
         )
-    total = 1 - nonzero / weights
-    shares = {short_name(layer): layer.sparsity for layer in layers}
-    named = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
+    named = ", ".join(f"{name} {share:.2%}" for name, share in found.by_layer.items())
     state, reason = State.PASS, f"Zero weights by layer: {named}."
     shapes = [layer.stored.shape for layer in layers]
     if target is not None:
         allowed = kept_in_total(shapes, target)
-        if nonzero > allowed:
+        if found.nonzero > allowed:
             state = State.FAIL
-            reason = f"{nonzero - allowed} weights too many are not zero. {reason}"
+            reason = f"{found.nonzero - allowed} weights too many are not zero. {reason}"
     distribution = "global" if step is None else str(step.options["distribution"])
     if budgets.target_sparsity is None and target is not None and distribution != "global":
         counts = layer_counts(shapes, target, distribution)
@@ -67,9 +56,14 @@ def judge_sparsity(bench: Workbench, policy: str, variant: str, budgets: Budgets
     return verdict(
         state=state,
         reason=reason,
-        estimate=total,
-        sample_size=weights,
-        details={"total": total, "by_layer": shares, "nonzero": nonzero},
+        estimate=found.total,
+        sample_size=found.weights,
+        unit="weights",
+        details={
+            "total": found.total,
+            "by_layer": dict(found.by_layer),
+            "nonzero": found.nonzero,
+        },
     )
 
 

@@ -5,16 +5,13 @@ One ``Workbench`` lives in a process for a whole run; all its methods remember t
 
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from pytest_drlcompress.artifact import Artifact
 from pytest_drlcompress.baselines import (
@@ -41,30 +38,23 @@ from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import engine_choice, rollout
 from pytest_drlcompress.evaluation.workers import Crew
 from pytest_drlcompress.options import Settings
+from pytest_drlcompress.own_rollouts import CALIBRATION_SEEDS, EPISODES_PER_SAMPLE, OwnRollouts
 from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.policies.store import RECORD
 from pytest_drlcompress.progress import step_counter
 from pytest_drlcompress.runtime.onnx import OnnxController
-from pytest_drlcompress.runtime.torch_pilot import TorchPilot
 from pytest_drlcompress.stored_variants import load_variant
+from pytest_drlcompress.verdict import Verdict
 
 DEFAULT_VARIANTS = ("fp32", "ptdq", "ptsq", "ptsq:equalize=true")
 """What is judged where nothing else is asked for."""
 
-CALIBRATION_SEEDS = 2**19 + 2**17
-"""First seed of the episodes that calibration sees; below ``RECORDED_SEEDS``."""
-
 PROBE_SEEDS = 2**19 + 2**18 + 2**17
 """First seed of the episodes on which actions are compared: never those calibrated on."""
 
-STUDENT_SEEDS = 2**18
-"""First seed of the episodes in which a student acts while it learns; below ``RECORDED_SEEDS``."""
-
 _PROBE_OBSERVATIONS = 2000
-_EPISODES_PER_SAMPLE = 8
-_EPISODES_PER_ROUND = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +142,13 @@ class Workbench:
         except ValueError as error:
             raise BaselineError(f"the record of {policy}: {error}") from None
 
+    def verdict(
+        self, gate: str, policy: str, variant: str, limit: float | None
+    ) -> partial[Verdict]:
+        """A verdict of ``variant``; what was found is left to the caller."""
+        named = self.load(policy).policy.id
+        return partial(Verdict, gate=gate, policy=named, variant=variant_id(variant), limit=limit)
+
     def close(self) -> None:
         """End the worker processes."""
         self._crew.close()
@@ -207,7 +204,7 @@ class Workbench:
             loaded.policy,
             parse_recipe(recipe),
             self.registry,
-            _OwnRollouts(self, policy, loaded.policy.env),
+            OwnRollouts(partial(self.observations, policy), loaded.policy.env),
             self.exported(policy),
         )
 
@@ -265,11 +262,11 @@ class Workbench:
         rows: list[NDArray[Any]] = []
         episodes = 0
         while sum(map(len, rows)) < count:
-            seeds = range(first_seed + episodes, first_seed + episodes + _EPISODES_PER_SAMPLE)
+            seeds = range(first_seed + episodes, first_seed + episodes + EPISODES_PER_SAMPLE)
             for episode in rollout(env, controller, seeds, record=True):
                 assert episode.observations is not None
                 rows.append(episode.observations)
-            episodes += _EPISODES_PER_SAMPLE
+            episodes += EPISODES_PER_SAMPLE
         seen = np.concatenate(rows)
         chosen = np.linspace(0, len(seen) - 1, count).round().astype(int)
         return np.ascontiguousarray(seen[chosen], controller.observation_dtype)
@@ -277,50 +274,6 @@ class Workbench:
     def probe_observations(self, policy: str) -> NDArray[Any]:
         """Observations for comparing actions, from episodes that calibration never sees."""
         return self.observations(policy, PROBE_SEEDS, _PROBE_OBSERVATIONS)
-
-
-@dataclass(frozen=True)
-class _OwnRollouts:
-    """The fp32 policy's own rollouts as ``compression.registry.Observations``."""
-
-    bench: Workbench
-    policy: str
-    env: EnvSpec
-
-    def blank(self, count: int) -> Tensor:
-        shape, dtype, _ = self.env.spaces
-        return torch.zeros((count, *shape), dtype=torch.uint8 if dtype.kind == "u" else None)
-
-    def sample(self, count: int) -> NDArray[Any]:
-        return self.bench.observations(self.policy, CALIBRATION_SEEDS, count)
-
-    def describe(self, count: int) -> dict[str, Any]:
-        return {
-            "environment": str(self.env),
-            "first_seed": CALIBRATION_SEEDS,
-            "observations": count,
-            "policy": "fp32",
-        }
-
-    @property
-    def teacher(self) -> None:
-        return None
-
-    def visited(self, student: nn.Module, count: int, number: int) -> NDArray[Any]:
-        first = STUDENT_SEEDS + number * _EPISODES_PER_ROUND
-        rows: list[NDArray[Any]] = []
-        seeds = range(first, first + _EPISODES_PER_ROUND)
-        episodes = rollout(
-            self.env, TorchPilot(student), seeds, record=True, slots=_EPISODES_PER_SAMPLE
-        )
-        with closing(episodes):
-            for episode in episodes:
-                assert episode.observations is not None
-                rows.append(episode.observations)
-                if sum(map(len, rows)) >= count:
-                    break
-        seen = np.concatenate(rows)
-        return np.ascontiguousarray(seen, np.uint8 if seen.dtype.kind == "u" else np.float32)
 
 
 def _engine(spec: EnvSpec) -> str:

@@ -27,8 +27,8 @@ def pytest_unconfigure(config):
 """
 
 SEEDS = """
-    from pytest_drlcompress import workbench
-    patch.setattr(workbench, "CALIBRATION_SEEDS", 1)
+    from pytest_drlcompress import own_rollouts
+    patch.setattr(own_rollouts, "CALIBRATION_SEEDS", 1)
 """
 
 ZERO_POINT = """

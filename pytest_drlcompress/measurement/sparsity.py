@@ -4,7 +4,7 @@ Not in the training state: a mask says what was meant, and quantization may turn
 something else (a zero point) or other weights into zeros. Biases are never counted.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_drlcompress.measurement.weights import LayerWeight, layer_weights
@@ -26,7 +26,11 @@ class Sparsity:
 
 def measure_sparsity(model: bytes) -> Sparsity:
     """The sparsity of the ONNX file ``model``; 0 for one without linear layers."""
-    layers = layer_weights(model)
+    return sparsity_of(layer_weights(model))
+
+
+def sparsity_of(layers: Sequence[LayerWeight]) -> Sparsity:
+    """The sparsity of these layers together."""
     weights = sum(layer.stored.size for layer in layers)
     nonzero = sum(layer.nnz for layer in layers)
     return Sparsity(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from filelock import BaseFileLock, FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
@@ -54,6 +55,12 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise BaselineError(f"{path} does not hold a JSON object")
     return record
+
+
+def locked_record(folder: Path) -> BaseFileLock:
+    """Holds ``baseline.json`` while it is read, changed and written: a context manager."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / f".{RECORD}.lock")
 
 
 def load_policy(folder: Path) -> Policy:
