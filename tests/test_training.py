@@ -15,7 +15,7 @@ from filelock import FileLock
 from safetensors.numpy import load_file
 
 from pytest_drlcompress.errors import TrainingError
-from pytest_drlcompress.training.recipes import choose, read_recipes
+from pytest_drlcompress.training.recipes import choose, find, read_recipes
 from pytest_drlcompress.training.train import train as run_training
 
 RECIPES = """
@@ -158,6 +158,14 @@ class TestRecipes:
         )
         assert recipes["a"].segment == 7
         assert recipes["a"].hyperparameters == {"gamma": 0.5, "batch_size": 5}
+
+    @pytest.mark.parametrize("task", ["Ant-v5", "Ant-v5:frame_skip=4"])
+    def test_a_task_is_found_with_and_without_its_options(self, tmp_path, task):
+        text = '[a]\nalgorithm = "sac"\nenvironment = "Ant-v5:frame_skip=4"\nsteps = 1\nsegment = 1'
+        recipes = self.read(tmp_path, text)
+        assert find(recipes, "sac", task).id == "a"
+        with pytest.raises(TrainingError, match="sac has: Ant-v5:frame_skip=4"):
+            find(recipes, "sac", "Ant-v5:frame_skip=3")
 
     @pytest.mark.parametrize(
         ("text", "message"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_drlcompress.errors import TrainingError
+from pytest_drlcompress.policies.environment import EnvSpec
 
 ALGORITHMS = ("sac", "td3", "ddpg", "ppo", "trpo")
 OFF_POLICY = ("sac", "td3", "ddpg")
@@ -81,14 +82,14 @@ def choose(recipes: Mapping[str, TrainingRecipe], baseline: str) -> TrainingReci
 
 
 def find(recipes: Mapping[str, TrainingRecipe], algorithm: str, environment: str) -> TrainingRecipe:
-    """The first recipe of an algorithm on a task.
+    """The first recipe of an algorithm on a task, named with or without its options.
 
     Raises:
         TrainingError: there is none; names the algorithm's tasks.
     """
     of_it = [recipe for recipe in recipes.values() if recipe.algorithm == algorithm]
     for recipe in of_it:
-        if recipe.environment == environment:
+        if environment in (recipe.environment, EnvSpec.parse(recipe.environment).id):
             return recipe
     known = ", ".join(recipe.environment for recipe in of_it) or "none"
     raise TrainingError(
