@@ -205,6 +205,12 @@ def current_versions() -> dict[str, str]:
     return {**versions, "python": platform.python_version()}
 
 
+def same_environment(recorded: Mapping[str, str]) -> bool:
+    """Whether returns of these versions may be held against returns measured now."""
+    here = current_versions()
+    return all(recorded.get(name) == here[name] for name in ("gymnasium", "mujoco"))
+
+
 def _keep_failure(
     folder: Path,
     facts: Mapping[str, Any],

@@ -3,10 +3,9 @@
 One ``Workbench`` lives in a process for a whole run; all its methods remember their results.
 """
 
-import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,16 @@ from pytest_drlcompress.baselines import (
     BaselineRecord,
     current_versions,
     read_baseline_record,
+    same_environment,
 )
 from pytest_drlcompress.budgets import NO_LIMITS, recorded_budgets
-from pytest_drlcompress.compression.compress import compress, export_policy
-from pytest_drlcompress.compression.recipe import parse_recipe, variant_id
+from pytest_drlcompress.compression.compress import (
+    NetworkStage,
+    compress,
+    export_policy,
+    network_stage,
+)
+from pytest_drlcompress.compression.recipe import Recipe, parse_recipe, variant_id
 from pytest_drlcompress.compression.registry import Registry
 from pytest_drlcompress.errors import ArtifactError, BaselineError
 from pytest_drlcompress.evaluation.cache import (
@@ -36,7 +41,7 @@ from pytest_drlcompress.evaluation.perturb import UNPERTURBED, Perturbation
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import engine_choice, rollout
-from pytest_drlcompress.evaluation.workers import Crew
+from pytest_drlcompress.evaluation.workers import Crew, default_workers
 from pytest_drlcompress.options import Settings
 from pytest_drlcompress.own_rollouts import CALIBRATION_SEEDS, EPISODES_PER_SAMPLE, OwnRollouts
 from pytest_drlcompress.policies.environment import EnvSpec
@@ -79,7 +84,10 @@ class Workbench:
         self.artifact: Callable[[str, str], Artifact] = cache(self._artifact)
         self.controller: Callable[[str, str], OnnxController] = cache(self._controller)
         self.reference: Callable[[str, str], Reference] = cache(self._reference)
-        self._crew = Crew(settings.workers or _cores())
+        # the last one only: it holds what a student has seen, and recipes that share it (sparse@95
+        # and sparse@95+qat) usually follow each other
+        self._stage: Callable[[str, str], NetworkStage] = lru_cache(maxsize=1)(self._staged)
+        self._crew = Crew(settings.workers or default_workers())
         self.engine: Callable[[EnvSpec], str] = cache(_engine)
         self.observations: Callable[[str, int, int], NDArray[Any]] = cache(self._observations)
 
@@ -199,14 +207,27 @@ class Workbench:
 
     def compressed(self, policy: str, recipe: str) -> Artifact:
         """``recipe`` applied now, whatever is stored."""
-        loaded = self.load(policy)
         return compress(
-            loaded.policy,
+            self.load(policy).policy,
             parse_recipe(recipe),
             self.registry,
-            OwnRollouts(partial(self.observations, policy), loaded.policy.env),
+            self._rollouts(policy),
             self.exported(policy),
+            stage=lambda steps: self._stage(policy, str(steps)),
         )
+
+    def network_seconds(self, policy: str, recipe: str) -> float:
+        """CPU seconds of the steps of ``recipe`` on the network, which recipes may share."""
+        steps = self.registry.resolve(parse_recipe(recipe)).steps
+        shared = [step for step in steps if self.registry.kinds[step.name].level == "network"]
+        return self._stage(policy, str(Recipe(tuple(shared)))).cpu_seconds if shared else 0.0
+
+    def _staged(self, policy: str, steps: str) -> NetworkStage:
+        found = self.registry.resolve(parse_recipe(steps)).steps
+        return network_stage(self.load(policy).policy, found, self.registry, self._rollouts(policy))
+
+    def _rollouts(self, policy: str) -> OwnRollouts:
+        return OwnRollouts(partial(self.observations, policy), self.load(policy).policy.env)
 
     def _controller(self, policy: str, variant: str) -> OnnxController:
         """``variant`` is a recipe, an ONNX path, or ``""`` for the policy itself."""
@@ -235,7 +256,7 @@ class Workbench:
         """
         loaded = self.load(policy)
         needed, record = self.settings.max_episodes, loaded.record
-        comparable = record is not None and not perturb and _same_environment(record.versions)
+        comparable = record is not None and not perturb and same_environment(record.versions)
         recorded = record.reference if record and comparable else None
         if recorded is not None and len(recorded.returns) >= needed:
             return recorded
@@ -280,15 +301,3 @@ def _engine(spec: EnvSpec) -> str:
     """What steps the environment and why, for the user."""
     engine = engine_choice(spec)
     return f"{engine.name} ({engine.reason})"
-
-
-def _cores() -> int:
-    """Cores for one process's rollouts; the workers of xdist have one each."""
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-
-
-def _same_environment(recorded: Any) -> bool:
-    here = current_versions()
-    return all(recorded.get(name) == here[name] for name in ("gymnasium", "mujoco"))

@@ -109,3 +109,16 @@ def test_the_sparsity_command_goes_on_where_it_ended(baselines, tmp_path, capsys
     second = capsys.readouterr().out
     assert "123456" in second
     assert second.count("\n") == first.count("\n")
+
+
+def test_recipes_that_begin_alike_share_that_work_and_nothing_else(baselines):
+    bench = Workbench(default_settings(baselines=baselines), builtin_registry())
+    recipes = [RECIPE, f"{RECIPE}+qat:steps=20,samples=300", f"{RECIPE}+ptsq", RECIPE]
+    assert bench.network_seconds("trpo-hopper", RECIPE) > 0
+    together = [bench.compressed("trpo-hopper", recipe) for recipe in recipes]
+    assert bench._stage.cache_info().misses == 1
+    for recipe, shared in zip(recipes, together, strict=True):
+        fresh = Workbench(default_settings(baselines=baselines), builtin_registry())
+        alone = fresh.compressed("trpo-hopper", recipe)
+        assert alone.sha256 == shared.sha256
+        assert alone.provenance == shared.provenance

@@ -2,7 +2,12 @@
 
 import copy
 import importlib.metadata
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from torch import nn
 
 from pytest_drlcompress.artifact import Artifact
 from pytest_drlcompress.compression.export import export_onnx
@@ -26,16 +31,49 @@ def export_policy(policy: Policy) -> Artifact:
     return Artifact(export_onnx(policy.network, shape, dtype), policy.id, "fp32", _versions())
 
 
+@dataclass(frozen=True, eq=False)
+class NetworkStage:
+    """What the leading steps of a recipe made of a policy's network.
+
+    ``observations`` is what the steps after them use, ``cpu_seconds`` what they took.
+    """
+
+    network: nn.Module
+    observations: Observations
+    provenance: Mapping[str, Any]
+    cpu_seconds: float
+
+
+def network_stage(
+    policy: Policy, steps: Sequence[Step], registry: Registry, observations: Observations
+) -> NetworkStage:
+    """Apply ``steps``, which the registry has resolved, to a copy of the policy's network.
+
+    Raises:
+        RecipeError: a step does not apply to this policy.
+        PolicyError: the policy is an ONNX file.
+    """
+    started = time.process_time()
+    provenance: dict[str, Any] = {}
+    network: Any = copy.deepcopy(policy.network)
+    for step in steps:
+        network, observations = _apply(registry, step, network, observations, provenance)
+    return NetworkStage(network, observations, provenance, time.process_time() - started)
+
+
 def compress(
     policy: Policy,
     recipe: Recipe,
     registry: Registry,
     observations: Observations,
     exported: Artifact,
+    *,
+    stage: Callable[[Recipe], NetworkStage] | None = None,
 ) -> Artifact:
     """Apply ``recipe`` to ``policy``, whose own network is left as it is.
 
-    ``exported`` is ``export_policy(policy)``, which many recipes of one policy share.
+    ``exported`` is ``export_policy(policy)``, which many recipes of one policy share. So may they
+    share their steps on the network: ``stage`` gives what ``network_stage`` makes of these.
 
     Raises:
         RecipeError: the recipe is not valid, or does not apply to this policy.
@@ -43,19 +81,23 @@ def compress(
             cannot export the result.
     """
     steps = registry.resolve(recipe).steps
+    levels = [registry.kinds[step.name].level for step in steps]
+    on_network, rest = steps[: levels.count("network")], steps[levels.count("network") :]
     provenance: dict[str, Any] = _versions()
-    on_network = [step for step in steps if registry.kinds[step.name].level != "graph"]
     model: Any = exported.model
-    if on_network:
-        network: Any = copy.deepcopy(policy.network)
-        for step in on_network:
-            network, observations = _apply(registry, step, network, observations, provenance)
-        if registry.kinds[on_network[-1].name].level == "export":
-            model = network  # the last of these steps made the ONNX bytes itself
+    if "network" in levels or "export" in levels:
+        if stage is None or not on_network:
+            start = network_stage(policy, on_network, registry, observations)
+        else:
+            start = stage(Recipe(on_network))
+        observations = start.observations
+        provenance.update(start.provenance)
+        if "export" in levels:
+            model = copy.deepcopy(start.network)  # that step makes the ONNX bytes itself
         else:
             shape, dtype, _ = policy.env.spaces
-            model = export_onnx(network, shape, dtype)
-    for step in steps[len(on_network) :]:
+            model = export_onnx(start.network, shape, dtype)
+    for step in rest:
         model, observations = _apply(registry, step, model, observations, provenance)
     return Artifact(model, policy.id, str(recipe), provenance)
 

@@ -10,6 +10,7 @@ the iterator stops everything after the step in progress.
 
 import contextlib
 import ctypes
+import os
 import pickle
 import queue
 import threading
@@ -35,6 +36,13 @@ from pytest_drlcompress.evaluation.worker_process import Helper
 
 _LOCAL = 0
 """The number of the worker that is a thread; helpers count from 1."""
+
+
+def default_workers() -> int:
+    """Cores for one process's rollouts; the workers of xdist have one each."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 class Crew:
