@@ -3,13 +3,14 @@
 Knows nothing of pytest. A budget that could not be held against anything is never passed.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from pytest_drlcompress.budgets import Budgets
 from pytest_drlcompress.errors import ArtifactError, CounterError
+from pytest_drlcompress.findings import Finding, bound, decided, held, together
 from pytest_drlcompress.measurement.activations import peak_activation_bytes
 from pytest_drlcompress.measurement.energy import Energy, energy_per_inference, measure_windows
 from pytest_drlcompress.measurement.energy_counters import find_counter
@@ -29,15 +30,6 @@ from pytest_drlcompress.verdict import State, Verdict
 from pytest_drlcompress.workbench import Workbench
 
 NETWORK_BLOCKS = 20
-_WORST_FIRST = (State.FAIL, State.INVALID, State.INCONCLUSIVE, State.NOT_MEASURED, State.PASS)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one budget of a gate came to."""
-
-    state: State
-    reason: str
 
 
 def judge_latency(bench: Workbench, policy: str, variant: str, budgets: Budgets) -> Verdict:
@@ -74,7 +66,7 @@ def judge_latency(bench: Workbench, policy: str, variant: str, budgets: Budgets)
         act = partial(candidate.act_one, observation)
         findings += _absolute(bench, act, measured.candidate_us, asked, details)
     return verdict(
-        **_together(findings),
+        **together(findings),
         estimate=measured.ratio,
         interval=measured.interval,
         sample_size=measured.blocks,
@@ -103,17 +95,15 @@ def judge_memory(bench: Workbench, policy: str, variant: str, budgets: Budgets) 
     findings = []
     if limit is not None:
         size = figures["bytes_on_disk"]
-        findings.append(_bound(size, limit, f"The file has {format_bytes(size)}"))
+        findings.append(bound(size, limit, f"The file has {format_bytes(size)}"))
     if room is not None:
         needed = figures["on_chip_bytes"]
-        findings.append(
-            _bound(needed, room, f"Weights and activations take {format_bytes(needed)}")
-        )
+        findings.append(bound(needed, room, f"Weights and activations take {format_bytes(needed)}"))
     details: dict[str, Any] = {**figures, "fits_bytes": room, **resident}
     if reason:
         details["resident_reason"] = reason
     return verdict(
-        **_together(findings),
+        **together(findings),
         estimate=float(figures["bytes_on_disk"]),
         unit="bytes",
         details=details,
@@ -159,7 +149,7 @@ def judge_energy(bench: Workbench, policy: str, variant: str, budgets: Budgets) 
         windows=[asdict(window) for window in windows],
     )
     return verdict(
-        **_together([_energy_finding(measured, limit)]),
+        **together([_energy_finding(measured, limit)]),
         estimate=measured.candidate,
         interval=measured.interval,
         sample_size=measured.rounds,
@@ -178,7 +168,7 @@ def _energy_finding(measured: Energy, limit: float | None) -> Finding:
         )
     if limit is None:
         return Finding(State.PASS, "No budget was given.")
-    return _held(measured.interval, limit, "The budget lies inside the interval.")
+    return held(measured.interval, limit, "The budget lies inside the interval.")
 
 
 def _sentence(text: str) -> str:
@@ -209,27 +199,12 @@ def memory_figures(model: bytes) -> dict[str, Any]:
 
 
 def _ratio_finding(measured: LatencyRatio, limit: float) -> Finding:
-    return _held(
+    return held(
         measured.interval,
         limit,
         f"The budget lies inside the interval, after {measured.blocks} blocks: the two are too"
         " close for this machine to tell.",
     )
-
-
-def _held(interval: tuple[float, float], limit: float, undecided: str) -> Finding:
-    """An interval held against a budget; ``undecided`` is the reason where it is inside."""
-    state = _state(interval, limit)
-    where = {State.PASS: "within", State.FAIL: "beyond"}.get(state)
-    reason = f"The whole interval lies {where} the budget." if where else undecided
-    return Finding(state, reason)
-
-
-def _state(interval: tuple[float, float], limit: float) -> State:
-    low, high = interval
-    if high <= limit:
-        return State.PASS
-    return State.FAIL if low > limit else State.INCONCLUSIVE
 
 
 def _absolute(
@@ -274,29 +249,13 @@ def _absolute(
         low, high = deadline.interval
         findings.append(
             Finding(
-                _state(deadline.interval, MAX_MISS_PROBABILITY),
+                decided(deadline.interval, MAX_MISS_PROBABILITY),
                 f"{deadline.misses} of {deadline.calls} actions took longer than"
                 f" {1e6 / rate:g} us: a miss has probability [{low:.2g}, {high:.2g}], to be at"
                 f" most {MAX_MISS_PROBABILITY:g}.",
             )
         )
     return findings
-
-
-def _bound(value: float, limit: float, what: str) -> Finding:
-    within = value <= limit
-    relation = "within" if within else "more than"
-    return Finding(
-        State.PASS if within else State.FAIL, f"{what}, {relation} {format_bytes(limit)}."
-    )
-
-
-def _together(findings: Sequence[Finding]) -> dict[str, Any]:
-    """State and reason of all budgets of a gate: the worst state, every reason."""
-    if not findings:
-        return {"state": State.PASS, "reason": "No budget was given."}
-    worst = min((finding.state for finding in findings), key=_WORST_FIRST.index)
-    return {"state": worst, "reason": " ".join(finding.reason for finding in findings)}
 
 
 def _limits(

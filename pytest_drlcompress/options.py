@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_drlcompress.option_values import number, one_of, report_path, whole
 from pytest_drlcompress.quantities import parse_bytes
 
 if TYPE_CHECKING:
     import pytest
-
-
-REPORT_SUFFIXES = (".html", ".md", ".json")
 
 
 @dataclass(frozen=True)
@@ -99,53 +97,6 @@ class _Option:
         return "--drlc-" + singular.replace("_", "-")
 
 
-def _number(low: float, high: float, *, closed: bool = False) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if math.isinf(high) and not low < value < high:
-            raise ValueError(f"must be a number greater than {low:g}")
-        if not (low < value < high or (closed and value == high)):
-            upper = "at most" if closed else "less than"
-            raise ValueError(f"must be a number greater than {low:g} and {upper} {high:g}")
-        return value
-
-    return read
-
-
-def _whole(low: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if value < low:
-            raise ValueError(f"must be a whole number >= {low}")
-        return value
-
-    return read
-
-
-def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
-        return text
-
-    return read
-
-
-def _report_path(text: str) -> Path:
-    path = Path(text)
-    if path.suffix not in REPORT_SUFFIXES:
-        raise ValueError(f"must end in {', '.join(REPORT_SUFFIXES)}")
-    if path.is_dir():
-        raise ValueError("is a folder")
-    return path
-
-
 _OPTIONS = (
     _Option(
         "policies",
@@ -167,26 +118,26 @@ _OPTIONS = (
     ),
     _Option(
         "min_retention", "share of the baseline's return to keep (default 0.90)",
-        _number(0, 10, closed=True), 0.90, metavar="SHARE",
+        number(0, 10, closed=True), 0.90, metavar="SHARE",
     ),
     _Option(
         "alpha", "bound on each error of the retention gate (default 0.05)",
-        _number(0, 0.5), 0.05, metavar="P",
+        number(0, 0.5), 0.05, metavar="P",
     ),
     _Option(
         "max_episodes", "episodes after which a gate is INCONCLUSIVE (default 200)",
-        _whole(1), 200, metavar="N",
+        whole(1), 200, metavar="N",
     ),
-    _Option("seed", "seed of every random choice (default 0)", _whole(0), 0, metavar="N"),
+    _Option("seed", "seed of every random choice (default 0)", whole(0), 0, metavar="N"),
     _Option(
         "max_action_error",
         "largest mean action error, as a share of the action range (discrete: share of greedy"
         " actions changed) (default 0.05)",
-        _number(0, 1, closed=True), 0.05, metavar="SHARE",
+        number(0, 1, closed=True), 0.05, metavar="SHARE",
     ),
     _Option(
         "inconclusive", "what an INCONCLUSIVE gate does: fail (default), xfail or skip",
-        _one_of(("fail", "xfail", "skip")), "fail", metavar="OUTCOME",
+        one_of(("fail", "xfail", "skip")), "fail", metavar="OUTCOME",
     ),
     _Option(
         "perturb",
@@ -196,7 +147,7 @@ _OPTIONS = (
     ),
     _Option(
         "workers", "processor cores for rollouts (default: all; 1 in an xdist worker)",
-        _whole(1), 0, metavar="N",
+        whole(1), 0, metavar="N",
     ),
     _Option(
         "trust", "allow reading the pickle of VecNormalize statistics beside an SB3 zip",
@@ -227,7 +178,7 @@ _OPTIONS = (
         "report",
         "write a report at the end of the run, in the form that the suffix names: .html, .md or"
         " .json; repeatable",
-        _report_path, (), multiple=True, metavar="PATH",
+        report_path, (), multiple=True, metavar="PATH",
     ),
     _Option(
         "sweep", "run the pruning sweeps, which take minutes for each policy", str, False, flag=True
@@ -237,7 +188,7 @@ _OPTIONS = (
         "unmeasured",
         "what a NOT_MEASURED gate does, such as energy without a readable counter: skip (default)"
         " or fail",
-        _one_of(("skip", "fail")), "skip", metavar="OUTCOME",
+        one_of(("skip", "fail")), "skip", metavar="OUTCOME",
     ),
     _Option(
         "hard_deadline",
@@ -247,17 +198,17 @@ _OPTIONS = (
     ),
     _Option(
         "max_latency_ratio", "largest latency, as a ratio to the baseline's own artifact",
-        _number(0, math.inf), None, metavar="RATIO",
+        number(0, math.inf), None, metavar="RATIO",
     ),
     _Option(
         "max_latency_us", "largest median time of one action; needs --drlc-hard-deadline",
-        _number(0, math.inf), None, metavar="US",
+        number(0, math.inf), None, metavar="US",
     ),
     _Option(
         "deadline_hz",
         "control rate whose period at most 1 action in 1000 may exceed; needs"
         " --drlc-hard-deadline",
-        _number(0, math.inf), None, metavar="HZ",
+        number(0, math.inf), None, metavar="HZ",
     ),
     _Option(
         "max_bytes", "largest artifact on disk, for example 80kB", parse_bytes, None, metavar="SIZE"
@@ -268,7 +219,7 @@ _OPTIONS = (
     ),
     _Option(
         "max_energy_uj", "largest measured energy of one action in microjoules",
-        _number(0, math.inf), None, metavar="UJ",
+        number(0, math.inf), None, metavar="UJ",
     ),
 )  # fmt: skip
 

@@ -40,7 +40,7 @@ from pytest_drlcompress.evaluation.episodes import Episode
 from pytest_drlcompress.evaluation.perturb import UNPERTURBED, Perturbation
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.references import measure_references
-from pytest_drlcompress.evaluation.rollout import engine_choice, rollout
+from pytest_drlcompress.evaluation.rollout import describe_engine, rollout
 from pytest_drlcompress.evaluation.workers import Crew, default_workers
 from pytest_drlcompress.options import Settings
 from pytest_drlcompress.own_rollouts import CALIBRATION_SEEDS, EPISODES_PER_SAMPLE, OwnRollouts
@@ -88,7 +88,7 @@ class Workbench:
         # and sparse@95+qat) usually follow each other
         self._stage: Callable[[str, str], NetworkStage] = lru_cache(maxsize=1)(self._staged)
         self._crew = Crew(settings.workers or default_workers())
-        self.engine: Callable[[EnvSpec], str] = cache(_engine)
+        self.engine: Callable[[EnvSpec], str] = cache(describe_engine)
         self.observations: Callable[[str, int, int], NDArray[Any]] = cache(self._observations)
 
     def policy_texts(self) -> list[str]:
@@ -295,9 +295,3 @@ class Workbench:
     def probe_observations(self, policy: str) -> NDArray[Any]:
         """Observations for comparing actions, from episodes that calibration never sees."""
         return self.observations(policy, PROBE_SEEDS, _PROBE_OBSERVATIONS)
-
-
-def _engine(spec: EnvSpec) -> str:
-    """What steps the environment and why, for the user."""
-    engine = engine_choice(spec)
-    return f"{engine.name} ({engine.reason})"

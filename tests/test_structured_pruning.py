@@ -14,14 +14,12 @@ from pytest_drlcompress.compression.compress import compress, export_policy
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.compression.structured import (
-    count_macs,
-    count_parameters,
     plan_channels,
     plan_parameters,
     prunable_layers,
     prune,
-    traced_outputs,
 )
+from pytest_drlcompress.compression.tracing import count_macs, count_parameters, traced_outputs
 from pytest_drlcompress.errors import PolicyError, RecipeError
 from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.network import Argmax, Normalize, Pixels, Rescale

@@ -25,7 +25,8 @@ from pytest_drlcompress.compression.imitation import (
     reproducible_training,
     split,
 )
-from pytest_drlcompress.compression.structured import Plan, make_pruner, prune, traced_outputs
+from pytest_drlcompress.compression.structured import Plan, make_pruner, prune
+from pytest_drlcompress.compression.tracing import traced_outputs
 from pytest_drlcompress.errors import RecipeError
 from pytest_drlcompress.progress import step_counter
 

@@ -5,10 +5,8 @@ and removes those of the smallest group norm; Lu et al., section 2.2. The tensor
 so that any runtime gains without sparse kernels. What gives the actions is never pruned.
 """
 
-import contextlib
 import copy
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -16,13 +14,19 @@ from typing import Any, cast
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from pytest_drlcompress.compression.recipe import Step
 from pytest_drlcompress.compression.registry import Observations, Result, StepKind
+from pytest_drlcompress.compression.tracing import (
+    UNTRACEABLE,
+    count_macs,
+    count_parameters,
+    is_layer,
+    traced_outputs,
+    tracing,
+)
 from pytest_drlcompress.errors import RecipeError
 
-_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)  # noqa: SLF001 (torch has no public base class)
 _ROOTS = [tp.ops.TORCH_CONV, tp.ops.TORCH_LINEAR]
 _BISECTIONS = 24
 
@@ -52,7 +56,7 @@ def prune(
         RecipeError: torch-pruning left other widths than ``plan`` asked for.
     """
     before = [output.shape for output in traced_outputs(network, observation)]
-    with _tracing():
+    with tracing():
         (pruner or make_pruner(tp.BasePruner, network, observation, p=p, plan=plan)).step()
         after = [output.shape for output in traced_outputs(network, observation)]
     left = {name: _width(network.get_submodule(name)) for name in plan.keep}
@@ -67,10 +71,10 @@ def make_pruner(
     kind: Callable[..., Any], network: nn.Module, observation: Tensor, *, p: int, plan: Plan
 ) -> Any:
     """A pruner of torch-pruning that carries ``plan`` out at its one ``step()``."""
-    layers = {name: module for name, module in network.named_modules() if _is_layer(module)}
+    layers = {name: module for name, module in network.named_modules() if is_layer(module)}
     # half a channel more than stays, because the pruner cuts the decimals off
     ratios = {layers[name]: 1 - (keep + 0.5) / plan.width[name] for name, keep in plan.keep.items()}
-    with _tracing():
+    with tracing():
         return kind(
             network,
             observation,
@@ -153,83 +157,21 @@ def prunable_layers(network: nn.Module, observation: Tensor) -> dict[str, int]:
     names = {module: name for name, module in network.named_modules()}
     shapes = [output.shape for output in traced_outputs(network, observation)]
     if not shapes:
-        raise RecipeError(_UNTRACEABLE + "its output depends on no weights by differentiable steps")
-    with _tracing():
+        raise RecipeError(UNTRACEABLE + "its output depends on no weights by differentiable steps")
+    with tracing():
         groups = list(_dependencies(network, observation).get_all_groups(root_module_types=_ROOTS))
     hidden: dict[str, int] = {}
     for group in groups:
         made = [
-            d.target.module for d, _ in group if _prunes(d, "out") and _is_layer(d.target.module)
+            d.target.module for d, _ in group if _prunes(d, "out") and is_layer(d.target.module)
         ]
-        feeds = any(_prunes(d, "in") and _is_layer(d.target.module) for d, _ in group)
+        feeds = any(_prunes(d, "in") and is_layer(d.target.module) for d, _ in group)
         width = _width(made[0])
         if feeds and width > 1 and _keeps_shapes(network, observation, names[made[0]], shapes):
             hidden.update({names[module]: width for module in made})
     if not hidden:
         raise RecipeError("this network has no hidden layer whose channels could be pruned")
     return {name: hidden[name] for name in names.values() if name in hidden}
-
-
-def traced_outputs(network: nn.Module, observation: Tensor) -> list[Tensor]:
-    """The outputs that gradients reach: the action, or what went into ``argmax``."""
-    with torch.enable_grad(), _BeforeArgmax() as seen:
-        output = network(observation)
-    outputs = [output] if isinstance(output, Tensor) else list(output)
-    return [tensor for tensor in (*outputs, *seen.inputs) if tensor.requires_grad]
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Trainable numbers; buffers such as normalisation statistics are not among them."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def count_macs(network: nn.Module, observation: Tensor) -> int:
-    """Multiplications of linear and convolutional layers for one observation."""
-    total = 0
-
-    def add(layer: Any, _inputs: Any, output: Tensor) -> None:
-        nonlocal total
-        fan_in = layer.weight[0].numel()
-        total += output[0].numel() * fan_in
-
-    hooks = [m.register_forward_hook(add) for m in network.modules() if _is_layer(m)]
-    try:
-        with torch.no_grad():
-            network(observation)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return total
-
-
-class _BeforeArgmax(TorchFunctionMode):
-    """Remembers what choices are made on: behind ``argmax`` there is no gradient to follow."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inputs: list[Tensor] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.argmax, Tensor.argmax):
-            self.inputs.append(args[0])
-        return func(*args, **(kwargs or {}))
-
-
-@contextlib.contextmanager
-def _tracing() -> Iterator[None]:
-    """torch-pruning traces gradients, warns of harmless things, and fails in any way."""
-    with warnings.catch_warnings(), torch.enable_grad():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        except RecipeError:
-            raise
-        except Exception as error:
-            text = " ".join(str(error).split())[:300]
-            raise RecipeError(f"{_UNTRACEABLE}{type(error).__name__}: {text}") from error
-
-
-_UNTRACEABLE = "torch-pruning cannot trace this network: "
 
 
 def _apply(network: nn.Module, step: Step, observations: Observations, *, p: int) -> Result:
@@ -308,17 +250,13 @@ def _keeps_shapes(
     trial = copy.deepcopy(network)
     layer = trial.get_submodule(name)
     try:
-        with _tracing():
+        with tracing():
             graph = _dependencies(trial, observation)
             remove = graph.get_pruner_of_module(layer).prune_out_channels
             graph.get_pruning_group(layer, remove, [0]).prune()
             return [output.shape for output in traced_outputs(trial, observation)] == shapes
     except RecipeError:
         return False
-
-
-def _is_layer(module: nn.Module) -> bool:
-    return isinstance(module, _LAYERS)
 
 
 def _width(layer: nn.Module) -> int:

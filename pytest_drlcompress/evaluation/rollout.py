@@ -70,6 +70,12 @@ def engine_choice(spec: EnvSpec, perturbation: Perturbation = UNPERTURBED) -> En
         return GymnasiumEngine(spec, perturbation, error.reason)
 
 
+def describe_engine(spec: EnvSpec) -> str:
+    """What steps the environment and why, for the user."""
+    engine = engine_choice(spec)
+    return f"{engine.name} ({engine.reason})"
+
+
 def make_stepper(spec: EnvSpec, slots: int = SLOTS) -> Stepper:
     """``slots`` undisturbed environments of ``spec`` in the chosen engine."""
     return engine_choice(spec).stepper(slots)
