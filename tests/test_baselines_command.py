@@ -14,6 +14,7 @@ from pytest_drlcompress.baselines import FAILURE, rate, read_baseline_record
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.reproduce import compare
 from pytest_drlcompress.files import write_json
+from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.load import baseline_ids
 from pytest_drlcompress.policies.store import load_network, save_network
 from pytest_drlcompress.reporting.baseline_table import markdown_table, read_rows, sparkline
@@ -52,11 +53,12 @@ def reference(returns, random=(0.0, 1.0)) -> Reference:
 
 def test_recipes_are_the_papers_grid():
     recipes = read_recipes(BASELINES / "recipes.toml")
-    assert {(r.algorithm, r.environment.removesuffix("-v5")) for r in recipes.values()} == GRID
+    tasks = {name: EnvSpec.parse(r.environment).id for name, r in recipes.items()}
+    assert {(r.algorithm, tasks[n].removesuffix("-v5")) for n, r in recipes.items()} == GRID
     for name, recipe in recipes.items():
-        assert name == f"{recipe.algorithm}-{recipe.environment.removesuffix('-v5').lower()}"
+        assert name == f"{recipe.algorithm}-{tasks[name].removesuffix('-v5').lower()}"
         assert recipe.source
-        assert (recipe.published is None) == (recipe.environment == "HumanoidStandup-v5"), name
+        assert (recipe.published is None) == (tasks[name] == "HumanoidStandup-v5"), name
 
 
 def test_recorded_baselines_were_trained_by_their_recipes():
@@ -218,6 +220,9 @@ def test_the_document_needs_its_marks(capsys, folder, tmp_path):
     assert lines[:2] == ["before", "<!-- baselines: begin -->"]
     assert lines[-2:] == ["<!-- baselines: end -->", "after"]
     assert any(line.startswith("| trpo-hopper | 3,367 +- 10 |") for line in lines)
+    kept = lines.index("| retention | fp32 | ptdq | ptsq | ptsq:equalize=true |")
+    assert lines[kept + 2] == "| trpo-hopper | PASS 0.998 | PASS 0.995 | PASS 1.000 | PASS 1.001 |"
+    assert lines[kept + 3] == "| |" + " 1 of 1 PASS |" * 4
     page.write_text("nothing")
     assert baselines(folder, "--markdown", str(page)) == 2
     assert "must hold one <!-- baselines: begin -->" in capsys.readouterr().err

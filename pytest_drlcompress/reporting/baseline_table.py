@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class Row:
     ``state`` is ``"competent"``, ``"not competent"`` (trained, but did not learn its task),
     ``"not trained"`` or ``"damaged"``; ``note`` says more. ``curve`` holds ``[steps, return]``
     of each evaluation during training, ``seconds`` is the training's wall time, ``size`` the
-    bytes of the weights.
+    bytes of the weights, ``verdicts`` what is recorded of its variants.
     """
 
     id: str
@@ -42,6 +42,7 @@ class Row:
     size: int | None = None
     sha256: str = ""
     curve: tuple[tuple[float, float], ...] = ()
+    verdicts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_rows(baselines: Path, recipes: Mapping[str, TrainingRecipe], work: Path) -> list[Row]:
@@ -107,7 +108,30 @@ def markdown_table(rows: Sequence[Row]) -> str:
     for row in failures:
         curve = ", ".join(f"{steps:,.0f}: {value:.0f}" for steps, value in row.curve)
         lines += ["", f"**{row.id}** did not learn its task. {row.note} Its curve: {curve}."]
-    return "\n".join([*lines, "", f"{summary(rows)}."])
+    return "\n".join([*lines, "", f"{summary(rows)}.", *_retention_lines(rows)])
+
+
+def _retention_lines(rows: Sequence[Row]) -> list[str]:
+    """The recorded retention of each variant, and what share of the policies each keeps."""
+    judged = [row for row in rows if row.verdicts]
+    variants = list(dict.fromkeys(v for row in judged for v in sorted(row.verdicts, key=len)))
+    if not variants:
+        return []
+    lines = ["", "| retention | " + " | ".join(variants) + " |", "|---" * (len(variants) + 1) + "|"]
+    states: dict[str, list[str]] = {variant: [] for variant in variants}
+    for row in judged:
+        cells = []
+        for variant in variants:
+            recorded = row.verdicts.get(variant, {}).get("retention")
+            if recorded is None:
+                cells.append("-")
+                continue
+            states[variant].append(recorded["state"])
+            estimate = recorded.get("estimate")
+            cells.append(recorded["state"] + ("" if estimate is None else f" {estimate:.3f}"))
+        lines.append(f"| {row.id} | " + " | ".join(cells) + " |")
+    passed = [f"{found.count('PASS')} of {len(found)} PASS" for found in states.values()]
+    return [*lines, "| | " + " | ".join(passed) + " |"]
 
 
 def sparkline(values: Sequence[float], width: int = 16) -> str:
@@ -166,6 +190,7 @@ def _trained(folder: Path) -> Row:
         size=weights.stat().st_size,
         sha256=sha256,
         curve=_curve(training),
+        verdicts=record.verdicts,
     )
 
 
