@@ -16,13 +16,15 @@ class Artifact:
 
     ``policy`` is the id of the policy it came from, ``recipe`` the canonical text of how
     (``""`` for a file from elsewhere), ``provenance`` JSON builtins: calibration seeds,
-    library versions, what the compression measured.
+    library versions, what the compression measured. ``cpu_seconds`` is what making it took, and
+    ``None`` where it was not made in this run but read from a file.
     """
 
     model: bytes
     policy: str
     recipe: str
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    cpu_seconds: float | None = field(default=None, compare=False)
 
     @cached_property
     def sha256(self) -> str:

@@ -27,7 +27,7 @@ from pytest_drlcompress.compression.compress import (
     export_policy,
     network_stage,
 )
-from pytest_drlcompress.compression.recipe import Recipe, parse_recipe, variant_id
+from pytest_drlcompress.compression.recipe import parse_recipe, variant_id
 from pytest_drlcompress.compression.registry import Registry
 from pytest_drlcompress.errors import ArtifactError, BaselineError
 from pytest_drlcompress.evaluation.cache import (
@@ -215,12 +215,6 @@ class Workbench:
             self.exported(policy),
             stage=lambda steps: self._stage(policy, str(steps)),
         )
-
-    def network_seconds(self, policy: str, recipe: str) -> float:
-        """CPU seconds of the steps of ``recipe`` on the network, which recipes may share."""
-        steps = self.registry.resolve(parse_recipe(recipe)).steps
-        shared = [step for step in steps if self.registry.kinds[step.name].level == "network"]
-        return self._stage(policy, str(Recipe(tuple(shared)))).cpu_seconds if shared else 0.0
 
     def _staged(self, policy: str, steps: str) -> NetworkStage:
         found = self.registry.resolve(parse_recipe(steps)).steps

@@ -111,12 +111,25 @@ def test_the_sparsity_command_goes_on_where_it_ended(baselines, tmp_path, capsys
     assert second.count("\n") == first.count("\n")
 
 
+def test_a_stored_variant_is_not_made_again_for_its_cell(baselines, tmp_path, capsys):
+    common = ["--baselines", str(baselines)]
+    assert main(["compress", "trpo-hopper", RECIPE, "--store", *common]) == 0
+    capsys.readouterr()
+    out = ["--out", str(tmp_path / "cells"), "--options", OPTIONS]
+    arguments = ["sparsity", "trpo-hopper", "--levels", "60", "--tails", "none", *out]
+    assert main([*arguments, *common]) == 0
+    assert capsys.readouterr().out.strip().endswith("| stored |")
+    (cell,) = (tmp_path / "cells").iterdir()
+    assert json.loads(cell.read_text())["cpu_seconds"] is None
+
+
 def test_recipes_that_begin_alike_share_that_work_and_nothing_else(baselines):
     bench = Workbench(default_settings(baselines=baselines), builtin_registry())
     recipes = [RECIPE, f"{RECIPE}+qat:steps=20,samples=300", f"{RECIPE}+ptsq", RECIPE]
-    assert bench.network_seconds("trpo-hopper", RECIPE) > 0
     together = [bench.compressed("trpo-hopper", recipe) for recipe in recipes]
+    stage = bench._stage("trpo-hopper", str(builtin_registry().resolve(parse_recipe(RECIPE))))
     assert bench._stage.cache_info().misses == 1
+    assert all(shared.cpu_seconds > stage.cpu_seconds > 0 for shared in together)
     for recipe, shared in zip(recipes, together, strict=True):
         fresh = Workbench(default_settings(baselines=baselines), builtin_registry())
         alone = fresh.compressed("trpo-hopper", recipe)

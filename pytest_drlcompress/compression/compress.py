@@ -85,11 +85,14 @@ def compress(
     on_network, rest = steps[: levels.count("network")], steps[levels.count("network") :]
     provenance: dict[str, Any] = _versions()
     model: Any = exported.model
+    seconds, started = 0.0, time.process_time()
     if "network" in levels or "export" in levels:
         if stage is None or not on_network:
             start = network_stage(policy, on_network, registry, observations)
         else:
             start = stage(Recipe(on_network))
+        # what the stage took when it was made, also where it is shared
+        seconds, started = start.cpu_seconds, time.process_time()
         observations = start.observations
         provenance.update(start.provenance)
         if "export" in levels:
@@ -99,7 +102,8 @@ def compress(
             model = export_onnx(start.network, shape, dtype)
     for step in rest:
         model, observations = _apply(registry, step, model, observations, provenance)
-    return Artifact(model, policy.id, str(recipe), provenance)
+    seconds += time.process_time() - started
+    return Artifact(model, policy.id, str(recipe), provenance, seconds)
 
 
 def _apply(
