@@ -7,6 +7,7 @@ from samples import Samples
 from test_qat import make, make_policy
 from torch import nn
 
+from pytest_drlcompress.compression.criteria import CRITERIA, Saliency
 from pytest_drlcompress.compression.distribution import layer_counts, layer_densities
 from pytest_drlcompress.compression.masks import MaskedWeights, linear_weights
 from pytest_drlcompress.compression.schedule import CubicSchedule
@@ -109,6 +110,70 @@ class TestMasks:
             assert torch.equal(mask, again.masks[name])
 
 
+class TestCriteria:
+    @pytest.fixture
+    def layer(self):
+        """Fits ``y = 0.1 x_0``; large weights read inputs that are always zero, which is harmless.
+
+        The weight of ``x_1`` is what training takes to zero.
+        """
+        layer = nn.Linear(4, 1, bias=False)
+        layer.weight.data = torch.tensor([[0.1, 0.3, 2.0, 3.0]])
+        return layer
+
+    def gradients(self, layer, saliency):
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(200):
+            inputs = torch.randn(32, 4, generator=generator) * torch.tensor([1.0, 1, 0, 0])
+            targets = 0.1 * inputs[:, :1] + 0.05 * torch.randn(32, 1, generator=generator)
+            layer.zero_grad()
+            (layer(inputs) - targets).square().mean().backward()
+            saliency.observe()
+
+    @pytest.mark.parametrize(
+        ("criterion", "kept"),
+        [
+            ("magnitude", [False, False, True, True]),
+            ("fisher", [True, True, False, False]),
+        ],
+    )
+    def test_what_is_kept(self, layer, criterion, kept):
+        masked = MaskedWeights({"a": layer.weight}, "uniform")
+        saliency = Saliency(masked.weights, criterion)
+        self.gradients(layer, saliency)
+        masked.prune(0.5, saliency.scores())
+        assert (masked.masks["a"][0] == 1).tolist() == kept
+
+    def test_movement_is_negative_where_training_takes_the_weight_to_zero(self, layer):
+        saliency = Saliency({"a": layer.weight}, "movement")
+        self.gradients(layer, saliency)
+        scores = saliency.scores()["a"][0]
+        assert scores[1] < -0.01
+        assert abs(scores[0]) < 0.01
+        assert scores[2:].tolist() == [0, 0]
+
+    def test_fisher_is_the_mean_of_squared_gradients(self):
+        weight = nn.Parameter(torch.tensor([2.0, 3.0]))
+        saliency = Saliency({"a": weight}, "fisher")
+        for _ in range(20_000):
+            weight.grad = torch.tensor([0.5, 1.0])
+            saliency.observe()
+        assert saliency.scores()["a"].tolist() == pytest.approx([4 * 0.25, 9.0], rel=1e-3)
+
+    def test_the_dead_never_come_back_however_they_score(self):
+        weight = nn.Parameter(torch.ones(4))
+        masked = MaskedWeights({"a": weight}, "uniform")
+        masked.prune(0.25, {"a": torch.tensor([1.0, 2.0, 3.0, 4.0])})
+        masked.prune(0.5, {"a": torch.tensor([9.0, -2.0, -3.0, -4.0])})
+        assert masked.masks["a"].tolist() == [0, 1, 1, 0]
+
+    def test_unknown_ones_are_refused(self):
+        with pytest.raises(RecipeError, match="unknown criterion 'size'; known: magnitude"):
+            Saliency({}, "size")
+        with pytest.raises(RecipeError, match="criterion must be one of magnitude, fisher"):
+            make(make_policy("relu"), "sparse@90:criterion=size")
+
+
 class TestRecipe:
     @pytest.mark.parametrize(
         ("kind", "tail"),
@@ -129,6 +194,12 @@ class TestRecipe:
         counts = layer_counts([layer.stored.shape for layer in layers], 0.9, "erdos-renyi")
         for layer, count in zip(layers, counts, strict=True):
             assert layer.nnz <= count + 1
+
+    def test_the_criterion_is_fishers_unless_said_otherwise(self):
+        policy = make_policy("relu")
+        found = {c: make(policy, f"sparse@90:criterion={c},{QUICK}") for c in CRITERIA}
+        assert len({artifact.sha256 for artifact in found.values()}) == len(CRITERIA)
+        assert make(policy, f"sparse@90:{QUICK}").sha256 == found["fisher"].sha256
 
     @pytest.mark.parametrize("distribution", ["global", "uniform"])
     def test_distributions(self, distribution):

@@ -1,7 +1,8 @@
-"""Magnitude masks: pruned weights are zero and stay zero, and so do the optimizer's moments.
+"""Masks over weights: pruned weights are zero and stay zero, and so do the optimizer's moments.
 
-The weights with the smallest magnitude go (Han et al. 2015; Zhu and Gupta 2017). A weight that
-has gone never comes back: only living weights are compared.
+The weights with the smallest magnitude go (Han et al. 2015; Zhu and Gupta 2017), or those of the
+least saliency by another criterion. A weight that has gone never comes back: only living weights
+are compared.
 """
 
 from collections.abc import Mapping
@@ -48,14 +49,19 @@ class MaskedWeights:
         return 1 - alive / sum(mask.numel() for mask in self.masks.values())
 
     @torch.no_grad()
-    def prune(self, sparsity: float) -> None:
-        """Prune to ``sparsity``, a share of all weights; nothing changes if that is reached."""
+    def prune(self, sparsity: float, saliency: Mapping[str, Tensor] | None = None) -> None:
+        """Prune to ``sparsity``, a share of all weights; nothing changes if that is reached.
+
+        ``saliency`` says by layer how much each weight matters, in the shape of the weights; it
+        is their magnitude where none is given.
+        """
+        ranked = self._ranked(saliency or {n: w.abs() for n, w in self.weights.items()})
         shapes = [tuple(weight.shape) for weight in self.weights.values()]
         alive = [int(mask.sum()) for mask in self.masks.values()]
         if kept_in_total(shapes, sparsity) >= sum(alive):
             return
         if self.distribution == "global":
-            scores = torch.cat([self._scores(name).flatten() for name in self.masks])
+            scores = torch.cat([ranked[name].flatten() for name in self.masks])
             chosen = _largest(scores, kept_in_total(shapes, sparsity))
             sizes = [mask.numel() for mask in self.masks.values()]
             for name, part in zip(self.masks, torch.split(chosen, sizes), strict=True):
@@ -63,7 +69,7 @@ class MaskedWeights:
         else:
             counts = layer_counts(shapes, sparsity, self.distribution, at_most=alive)
             for name, count in zip(self.masks, counts, strict=True):
-                chosen = _largest(self._scores(name).flatten(), count)
+                chosen = _largest(ranked[name].flatten(), count)
                 self.masks[name] = chosen.reshape(self.masks[name].shape).to(self.masks[name])
         self.apply()
 
@@ -89,9 +95,12 @@ class MaskedWeights:
         for name, weight in self.weights.items():
             self.masks[name] = (weight.detach() != 0).to(weight.dtype)
 
-    def _scores(self, name: str) -> Tensor:
+    def _ranked(self, saliency: Mapping[str, Tensor]) -> dict[str, Tensor]:
         # the dead rank below every living weight, even one that happens to be zero
-        return torch.where(self.masks[name] != 0, self.weights[name].detach().abs(), -1.0)
+        return {
+            name: torch.where(mask != 0, saliency[name], -torch.inf)
+            for name, mask in self.masks.items()
+        }
 
 
 def linear_weights(network: nn.Module) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Sparsity after training (``sparse@95``): gradual magnitude pruning by on-policy distillation.
+"""Sparsity after training (``sparse@95``): gradual pruning by on-policy distillation.
 
 The cubic schedule of Ivanov et al. prunes while the network learns to give its own former
 actions. The *sparse* student acts, the dense teacher says what it would have done there (DAgger,
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pytest_drlcompress.compression.criteria import CRITERIA, Saliency
 from pytest_drlcompress.compression.distribution import DISTRIBUTIONS
 from pytest_drlcompress.compression.imitation import action_loss, reproducible_training, split
 from pytest_drlcompress.compression.masks import MaskedWeights, linear_weights
@@ -119,6 +120,7 @@ def _sparse(network: nn.Module, step: Step, observations: Observations) -> Resul
             rounds=int(step.options["rounds"]),
             samples=int(step.options["samples"]),
             rate=float(step.options["lr"]),
+            criterion=str(step.options["criterion"]),
         )
     seen = lessons.observations.numpy()
     provenance = {"rollouts": observations.describe(len(seen)), **figures}
@@ -129,7 +131,7 @@ SPARSE = StepKind(
     "sparse",
     "network",
     _sparse,
-    "gradual magnitude pruning to N % zeros on the cubic schedule, by on-policy distillation",
+    "gradual pruning to N % zeros on the cubic schedule, by on-policy distillation",
     amount=(0, 100),
     options={
         "distribution": "erdos-renyi",
@@ -137,8 +139,9 @@ SPARSE = StepKind(
         "rounds": 40,
         "samples": 6_000,
         "lr": 1e-3,
+        "criterion": "fisher",
     },
-    choices={"distribution": DISTRIBUTIONS},
+    choices={"distribution": DISTRIBUTIONS, "criterion": CRITERIA},
 )
 
 
@@ -152,6 +155,7 @@ def train_sparse(
     rounds: int,
     samples: int,
     rate: float,
+    criterion: str,
     batch: int = _BATCH,
     pruned_by: float = _PRUNED_BY,
 ) -> tuple[nn.Module, Lessons, dict[str, Any]]:
@@ -172,6 +176,7 @@ def train_sparse(
     student, head = split(network)
     loss = action_loss(head, lessons.answers)
     weights = MaskedWeights(linear_weights(network), distribution)
+    saliency = Saliency(weights.weights, criterion)
     schedule = CubicSchedule.over(
         steps, sparsity, start=0.0, end=pruned_by, count=min(_PRUNINGS, steps)
     )
@@ -187,7 +192,7 @@ def train_sparse(
                 lessons.add(observations.visited(both, samples, number))
             if schedule.reached(done) > pruned:
                 pruned = schedule.reached(done)
-                weights.prune(schedule.at(done))
+                weights.prune(schedule.at(done), saliency.scores())
                 weights.apply(optimizer)
             for group in optimizer.param_groups:
                 group["lr"] = _learning_rate(rate, done / steps, pruned_by)
@@ -195,6 +200,7 @@ def train_sparse(
             optimizer.zero_grad()
             value = loss(student(lessons.observations[rows]), lessons.answers[rows])
             value.backward()  # type: ignore[no-untyped-call]
+            saliency.observe()
             optimizer.step()
             weights.apply()
             on_steps(1)
@@ -213,6 +219,7 @@ def train_sparse(
             "sparsity": weights.sparsity,
             "by_layer": {name: 1 - float(m.mean()) for name, m in weights.masks.items()},
             "distribution": distribution,
+            "criterion": criterion,
             "steps": steps,
             "rounds": rounds,
             "observations": len(lessons.observations),
