@@ -55,11 +55,11 @@ class MaskedWeights:
         ``saliency`` says by layer how much each weight matters, in the shape of the weights; it
         is their magnitude where none is given.
         """
-        ranked = self._ranked(saliency or {n: w.abs() for n, w in self.weights.items()})
         shapes = [tuple(weight.shape) for weight in self.weights.values()]
         alive = [int(mask.sum()) for mask in self.masks.values()]
         if kept_in_total(shapes, sparsity) >= sum(alive):
             return
+        ranked = self._ranked(saliency or {n: w.abs() for n, w in self.weights.items()})
         if self.distribution == "global":
             scores = torch.cat([ranked[name].flatten() for name in self.masks])
             chosen = _largest(scores, kept_in_total(shapes, sparsity))
