@@ -10,8 +10,8 @@ import pytest
 
 from pytest_drlcompress.baselines.changes import NOISE
 from pytest_drlcompress.compression.registry import builtin_registry
+from pytest_drlcompress.core.settings import default_settings
 from pytest_drlcompress.measurement.action_error import measure_action_error
-from pytest_drlcompress.plugin.options import default_settings
 from pytest_drlcompress.workbench import calibration as calibration_room
 from pytest_drlcompress.workbench import workbench
 from pytest_drlcompress.workbench.workbench import Workbench

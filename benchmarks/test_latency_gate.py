@@ -29,7 +29,7 @@ from pathlib import Path
 from pytest_drlcompress.gates.budgets import Budgets
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.gates.latency import judge_latency
-from pytest_drlcompress.plugin.options import default_settings
+from pytest_drlcompress.core.settings import default_settings
 from pytest_drlcompress.workbench.workbench import Workbench
 
 policy, asked = sys.argv[1], json.loads(sys.argv[2])

@@ -12,8 +12,8 @@ from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import BaselineError
+from pytest_drlcompress.core.settings import default_settings
 from pytest_drlcompress.measurement.sparsity import measure_sparsity
-from pytest_drlcompress.plugin.options import default_settings
 from pytest_drlcompress.workbench.workbench import Workbench
 
 OPTIONS = "steps=20,rounds=1,samples=300"

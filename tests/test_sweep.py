@@ -7,10 +7,10 @@ import torch
 
 from pytest_drlcompress import __main__ as command
 from pytest_drlcompress.core.errors import RecipeError
+from pytest_drlcompress.core.settings import default_settings
 from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.gates.budgets import Budgets
 from pytest_drlcompress.gates.pruning import Point, conclude, recipe_at
-from pytest_drlcompress.plugin.options import default_settings
 
 TINY = """
 import torch

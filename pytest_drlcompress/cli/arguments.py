@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_drlcompress.plugin.options import Settings, default_settings
+from pytest_drlcompress.core.settings import Settings, default_settings
 
 
 def add_policy_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,10 @@ class OptionTextError(DrlcError):
     """``key=value,...`` text that cannot be read."""
 
 
+class OptionError(DrlcError):
+    """An option's value that is impossible."""
+
+
 class EnvironmentSpecError(DrlcError):
     """An environment that does not exist, cannot be made, or is not supported."""
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pytest_drlcompress.core.quantities import parse_bytes
-from pytest_drlcompress.plugin.options import Settings
+from pytest_drlcompress.core.settings import Settings
 
 if TYPE_CHECKING:
     import pytest

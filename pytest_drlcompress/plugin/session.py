@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_drlcompress.core.errors import ArtifactError, DrlcError
+from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.plugin.benchmark import provide_benchmark
 from pytest_drlcompress.plugin.benchmark_compare import Comparison, find_named_run
-from pytest_drlcompress.plugin.options import Settings, read_settings
+from pytest_drlcompress.plugin.options import read_settings
 from pytest_drlcompress.reporting.results import Results, flattened
 
 if TYPE_CHECKING:

@@ -31,6 +31,7 @@ from pytest_drlcompress.compression.registry import Registry
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import ArtifactError, BaselineError
 from pytest_drlcompress.core.progress import step_counter
+from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.core.verdict import Verdict
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
 from pytest_drlcompress.environments.spec import EnvSpec
@@ -46,7 +47,6 @@ from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import describe_engine, rollout
 from pytest_drlcompress.gates.budgets import NO_LIMITS, recorded_budgets
-from pytest_drlcompress.plugin.options import Settings
 from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.policies.store import RECORD
