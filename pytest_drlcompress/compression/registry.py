@@ -79,6 +79,7 @@ class StepKind:
     ``options``. ``amount`` is the open interval the amount must lie in, ``None`` where there is
     none to give; ``default_amount`` makes it optional. ``quantizes`` claims that every linear
     layer of the result executes in int8, which the quantization-error gate then checks.
+    ``takes_widths`` allows a list of widths in the place of the amount.
     """
 
     name: str
@@ -90,6 +91,7 @@ class StepKind:
     options: Mapping[str, Scalar] = field(default_factory=dict)
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
     quantizes: bool = False
+    takes_widths: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,11 @@ class Registry:
             raise RecipeError(f"recipe {str(recipe)!r}: {_unknown(step.name, self.kinds)}")
         where = f"recipe {str(recipe)!r}, step {step.name!r}"
         amount = step.amount if step.amount is not None else kind.default_amount
+        if step.widths and not kind.takes_widths:
+            raise RecipeError(f"{where} takes no list of widths")
         if kind.amount is None and step.amount is not None:
             raise RecipeError(f"{where} takes no amount")
-        if kind.amount is not None:
+        if kind.amount is not None and not step.widths:
             low, high = kind.amount
             if amount is None:
                 raise RecipeError(f"{where} needs an amount, for example {kind.name}@30")
@@ -156,18 +160,19 @@ class Registry:
                 raise RecipeError(f"{where} has no option {name!r}; options: {known}")
             _check_option(where, name, value, options[name], kind.choices.get(name))
             options[name] = value
-        return Step(step.name, amount, MappingProxyType(options))
+        return Step(step.name, amount, MappingProxyType(options), step.widths)
 
 
 def builtin_registry() -> Registry:
     """The steps that come with the plugin."""
+    from pytest_drlcompress.compression.distillation.narrow import NARROW
     from pytest_drlcompress.compression.pruning.sparse import SPARSE
     from pytest_drlcompress.compression.pruning.structured import L1, L2
     from pytest_drlcompress.compression.quantization.post_training import PTDQ, PTSQ
     from pytest_drlcompress.compression.quantization.qat import QAT
 
     fp32 = StepKind("fp32", "graph", lambda model, step, observations: Result(model), "export only")
-    kinds = (fp32, PTDQ, PTSQ, QAT, L1, L2, SPARSE)
+    kinds = (fp32, PTDQ, PTSQ, QAT, L1, L2, SPARSE, NARROW)
     return Registry(MappingProxyType({kind.name: kind for kind in kinds}))
 
 
