@@ -41,7 +41,7 @@ from pytest_drlcompress.evaluation.cache import (
     through_cache,
 )
 from pytest_drlcompress.evaluation.episodes import Episode
-from pytest_drlcompress.evaluation.executors.local import Crew, default_workers
+from pytest_drlcompress.evaluation.executors.local import WorkerPool, default_workers
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import describe_engine, rollout
@@ -91,7 +91,7 @@ class Workbench:
         # the last one only: it holds what a student has seen, and recipes that share it (sparse@95
         # and sparse@95+qat) usually follow each other
         self._stage: Callable[[str, str], NetworkStage] = lru_cache(maxsize=1)(self._staged)
-        self._crew = Crew(settings.workers or default_workers())
+        self._workers = WorkerPool(settings.workers or default_workers())
         self.engine: Callable[[EnvSpec], str] = cache(describe_engine)
         self.observations: Callable[[str, int, int], NDArray[Any]] = cache(self._observations)
 
@@ -136,7 +136,12 @@ class Workbench:
             episode_key(artifact.sha256, conditions, current_versions()),
             seeds,
             lambda missing: rollout(
-                spec, artifact.model, missing, workers=self._crew, on_steps=on_steps, **disturbance
+                spec,
+                artifact.model,
+                missing,
+                workers=self._workers,
+                on_steps=on_steps,
+                **disturbance,
             ),
         )
 
@@ -163,7 +168,7 @@ class Workbench:
 
     def close(self) -> None:
         """End the worker processes."""
-        self._crew.close()
+        self._workers.close()
 
     def _disturbance(self, policy: str, perturb: str) -> dict[str, Any]:
         perturbation = Perturbation.parse(perturb) if perturb else UNPERTURBED
