@@ -22,13 +22,13 @@ class GateKind:
     what ``plugin.fixtures`` says.
 
     ``recorded`` says what a baseline's record is for: an ``"expectation"`` that a later verdict is
-    held to as long as the budget named ``limit`` is the same, a ``"figure"`` to be read, or nothing. ``machine_bound`` figures are compared between
-    runs on one machine only. ``benchmark`` says what a ``benchmark`` fixture in the same test
-    gets: ``"figures"``, or ``"calls"`` as well.
+    held to as long as the budget named ``limit`` is the same, a ``"figure"`` to be read, or
+    nothing. ``machine_bound`` figures are compared between runs on one machine only. ``benchmark``
+    says what a ``benchmark`` fixture in the same test gets: ``"figures"``, or ``"calls"`` as well.
 
     A figure times ``scale`` is shown with ``unit`` behind it, in tables by the format ``cell``, in
-    a line by ``line`` (empty: as a plain number). ``frontier`` is what it is called where the return is
-    drawn against it (empty: it is not).
+    a line by ``line`` (empty: as a plain number). ``frontier`` is what it is called where the
+    return is drawn against it (empty: it is not).
     """
 
     name: str

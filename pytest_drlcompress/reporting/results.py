@@ -19,7 +19,7 @@ from pytest_drlcompress.reporting.properties import (
 _DIGITS = re.compile(r"(\d+)")
 
 OUTCOMES = ("passed", "failed", "xfailed", "skipped", "improved")
-"""What a gate's test came to. ``xfailed``: as bad as recorded. ``improved``: better than recorded."""
+"""What a gate's test came to. ``xfailed``: as bad as recorded. ``improved``: better than that."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
 from pytest_drlcompress.evaluation.cache import EpisodeCache, episode_key, through_cache
 from pytest_drlcompress.evaluation.episodes import Episode
-from pytest_drlcompress.evaluation.executors.local import Crew
+from pytest_drlcompress.evaluation.executors.local import WorkerPool
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import describe_engine, rollout
@@ -55,7 +55,7 @@ class Tools:
     settings: Settings
     registry: Registry
     cache: EpisodeCache | None
-    workers: Crew
+    workers: WorkerPool
 
 
 class LoadedPolicy:

@@ -13,7 +13,7 @@ from pytest_drlcompress.compression.variant import Variant
 from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.cache import EpisodeCache, default_cache_path
-from pytest_drlcompress.evaluation.executors.local import Crew, default_workers
+from pytest_drlcompress.evaluation.executors.local import WorkerPool, default_workers
 from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
 from pytest_drlcompress.policies.store import RECORD
 from pytest_drlcompress.workbench.candidate import Candidate
@@ -32,7 +32,7 @@ class Workbench:
             settings,
             registry,
             EpisodeCache(default_cache_path()) if settings.cache else None,
-            Crew(settings.workers or default_workers()),
+            WorkerPool(settings.workers or default_workers()),
         )
         # per instance: a module-level cache would outlive the run
         self.load: Callable[[str], LoadedPolicy] = cache(self._load)
