@@ -32,6 +32,8 @@ from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import ArtifactError, BaselineError
 from pytest_drlcompress.core.progress import step_counter
 from pytest_drlcompress.core.verdict import Verdict
+from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
+from pytest_drlcompress.environments.identity import Identity, identify
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.cache import (
@@ -41,16 +43,17 @@ from pytest_drlcompress.evaluation.cache import (
     through_cache,
 )
 from pytest_drlcompress.evaluation.episodes import Episode
-from pytest_drlcompress.evaluation.executors.local import WorkerPool, default_workers
+from pytest_drlcompress.evaluation.executors.factory import make_executor
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.references import measure_references
-from pytest_drlcompress.evaluation.rollout import describe_engine, rollout
+from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.gates.budgets import NO_LIMITS, recorded_budgets
 from pytest_drlcompress.plugin.options import Settings
 from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.policies.store import RECORD
-from pytest_drlcompress.runtime.onnxruntime import OnnxController
+from pytest_drlcompress.runtime.controller import Controller
+from pytest_drlcompress.runtime.factory import make_runtime
 from pytest_drlcompress.workbench.calibration import (
     CALIBRATION_SEEDS,
     EPISODES_PER_SAMPLE,
@@ -76,23 +79,28 @@ class LoadedPolicy:
 
 
 class Workbench:
-    """See the module's docstring. ``registry`` holds the compression steps of this run."""
+    """See the module. ``registry`` holds the run's compression steps, ``engines`` its engines."""
 
-    def __init__(self, settings: Settings, registry: Registry) -> None:
+    def __init__(
+        self, settings: Settings, registry: Registry, engines: Engines = OUR_ENGINES
+    ) -> None:
         self.settings = settings
         self.registry = registry
+        self._engines = engines
         self._cache = EpisodeCache(default_cache_path()) if settings.cache else None
         # per instance: a module-level cache would outlive the run
         self.load: Callable[[str], LoadedPolicy] = cache(self._load)
         self.exported: Callable[[str], Artifact] = cache(self._exported)
         self.artifact: Callable[[str, str], Artifact] = cache(self._artifact)
-        self.controller: Callable[[str, str], OnnxController] = cache(self._controller)
+        self.controller: Callable[[str, str], Controller] = cache(self._controller)
         self.reference: Callable[[str, str], Reference] = cache(self._reference)
         # the last one only: it holds what a student has seen, and recipes that share it (sparse@95
         # and sparse@95+qat) usually follow each other
         self._stage: Callable[[str, str], NetworkStage] = lru_cache(maxsize=1)(self._staged)
-        self._workers = WorkerPool(settings.workers or default_workers())
-        self.engine: Callable[[EnvSpec], str] = cache(describe_engine)
+        self._executor = make_executor(workers=settings.workers or None)
+        self._runtime = make_runtime()
+        self.engine: Callable[[EnvSpec], str] = cache(engines.describe)
+        self.identity: Callable[[EnvSpec], Identity] = cache(partial(identify, engines=engines))
         self.observations: Callable[[str, int, int], NDArray[Any]] = cache(self._observations)
 
     def policy_texts(self) -> list[str]:
@@ -123,7 +131,9 @@ class Workbench:
         perturb: str = "",
         on_steps: Callable[[int], None] = lambda steps: None,
     ) -> Generator[Episode, None, None]:
-        """Episodes of ``artifact`` in the order of ``seeds``, remembered across runs.
+        """Episodes of ``artifact`` in the order of ``seeds``.
+
+        They are remembered across runs where ``identity`` can tell the environment from others.
 
         ``policy`` tells the environment, and the unit of ``perturb``'s observation noise.
         """
@@ -131,19 +141,28 @@ class Workbench:
         disturbance = self._disturbance(policy, perturb)
         unit = disturbance["observation_std"]
         conditions = f"{spec} {perturb} {'' if unit is None else unit.tolist()}".strip()
+        cached = self._cache if self._cache and self.identity(spec).digest else None
         yield from through_cache(
-            self._cache,
-            episode_key(artifact.sha256, conditions, current_versions()),
+            cached,
+            self._episode_key(artifact, spec, conditions) if cached else "",
             seeds,
             lambda missing: rollout(
                 spec,
                 artifact.model,
                 missing,
-                workers=self._workers,
+                workers=self._executor,
+                engines=self._engines,
+                runtime=self._runtime,
                 on_steps=on_steps,
                 **disturbance,
             ),
         )
+
+    def _episode_key(self, artifact: Artifact, spec: EnvSpec, conditions: str) -> str:
+        identity = self.identity(spec).digest
+        assert identity is not None
+        conditions = f"{conditions} {self._runtime.name}"
+        return episode_key(artifact.sha256, conditions, identity, current_versions())
 
     def recorded_budgets(self, policy: str, variant: str) -> Mapping[str, float]:
         """The budgets that a baseline's record gives ``variant``; empty without any.
@@ -168,7 +187,7 @@ class Workbench:
 
     def close(self) -> None:
         """End the worker processes."""
-        self._workers.close()
+        self._executor.close()
 
     def _disturbance(self, policy: str, perturb: str) -> dict[str, Any]:
         perturbation = Perturbation.parse(perturb) if perturb else UNPERTURBED
@@ -230,13 +249,15 @@ class Workbench:
         return network_stage(self.load(policy).policy, found, self.registry, self._rollouts(policy))
 
     def _rollouts(self, policy: str) -> OwnRollouts:
-        return OwnRollouts(partial(self.observations, policy), self.load(policy).policy.env)
+        return OwnRollouts(
+            partial(self.observations, policy), self.load(policy).policy.env, self._engines
+        )
 
-    def _controller(self, policy: str, variant: str) -> OnnxController:
+    def _controller(self, policy: str, variant: str) -> Controller:
         """``variant`` is a recipe, an ONNX path, or ``""`` for the policy itself."""
         loaded = self.load(policy)
         artifact = self.artifact(policy, variant) if variant else self.exported(policy)
-        controller = OnnxController(artifact.model)
+        controller = self._runtime.load(artifact.model)
         env = loaded.policy.env
         if controller.observation_shape != env.observation_shape:
             raise ArtifactError(
@@ -271,7 +292,9 @@ class Workbench:
                 random, zero = recorded.random, recorded.zero
             else:
                 disturbance = self._disturbance(policy, perturb)
-                random, zero = measure_references(env, **disturbance, on_steps=on_steps)
+                random, zero = measure_references(
+                    env, **disturbance, on_steps=on_steps, engines=self._engines
+                )
         return Reference(
             returns=tuple(episode.total for episode in pool),
             seeds=tuple(episode.seed for episode in pool),
@@ -287,7 +310,7 @@ class Workbench:
         episodes = 0
         while sum(map(len, rows)) < count:
             seeds = range(first_seed + episodes, first_seed + episodes + EPISODES_PER_SAMPLE)
-            for episode in rollout(env, controller, seeds, record=True):
+            for episode in rollout(env, controller, seeds, record=True, engines=self._engines):
                 assert episode.observations is not None
                 rows.append(episode.observations)
             episodes += EPISODES_PER_SAMPLE
