@@ -13,20 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from pytest_drlcompress.compression.distillation.dagger import (
+    DaggerDataset,
+    Mixture,
+    VisitedObservations,
+)
 from pytest_drlcompress.compression.distillation.loss import (
     action_loss,
     reproducible_training,
     split,
 )
-from pytest_drlcompress.compression.pruning.sparse import (
-    Lessons,
-    Mixture,
-    VisitedObservations,
-    standardize,
-    unstandardize,
-)
+from pytest_drlcompress.compression.distillation.standardize import standardize, unstandardize
 from pytest_drlcompress.compression.recipe import Step
-from pytest_drlcompress.compression.registry import Observations, Result, StepKind
+from pytest_drlcompress.compression.step import Observations, Result, StepKind
 from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.core.progress import step_counter
 
@@ -40,7 +39,7 @@ _WIDEST = 4096
 def _narrow(network: nn.Module, step: Step, observations: Observations) -> Result:
     teacher = copy.deepcopy(network)
     with reproducible_training():
-        student, lessons, figures = train_narrow(
+        student, dataset, figures = train_narrow(
             network,
             observations,
             step,
@@ -49,7 +48,7 @@ def _narrow(network: nn.Module, step: Step, observations: Observations) -> Resul
             samples=int(step.options["samples"]),
             rate=float(step.options["lr"]),
         )
-    seen = lessons.observations.numpy()
+    seen = dataset.observations.numpy()
     provenance = {"rollouts": observations.describe(len(seen)), **figures}
     return Result(student, provenance, VisitedObservations(observations, seen, teacher))
 
@@ -76,8 +75,8 @@ def train_narrow(
     samples: int,
     rate: float,
     batch: int = _BATCH,
-) -> tuple[nn.Module, Lessons, dict[str, Any]]:
-    """A narrow network that acts as ``network`` does, the lessons it learned, and figures.
+) -> tuple[nn.Module, DaggerDataset, dict[str, Any]]:
+    """A narrow network that acts as ``network`` does, what it learned from, and figures.
 
     ``samples`` observations are collected at the start and in each of ``rounds`` rounds, evenly
     spread over the steps before the last tenth. The same arguments give the same weights.
@@ -88,15 +87,15 @@ def train_narrow(
     """
     original = copy.deepcopy(network).eval()
     teacher, _ = split(original)
-    lessons = Lessons(teacher)
+    dataset = DaggerDataset(teacher)
     first = observations.sample(samples)
-    lessons.add(first)
+    dataset.add(first)
     widths = hidden_widths(network, step)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = standardize(narrowed(network, widths), first)
     student, head = split(network)
-    loss = action_loss(head, lessons.answers)
+    loss = action_loss(head, dataset.answers)
     optimizer = torch.optim.Adam(student.parameters(), rate, fused=True)
     generator = torch.Generator().manual_seed(0)
     every = max(1, math.ceil(0.9 * steps / max(rounds, 1)))
@@ -106,13 +105,13 @@ def train_narrow(
             if done % every == every // 2 and number < rounds:
                 number += 1
                 both = Mixture(network, original, number)
-                lessons.add(observations.visited(both, samples, number))
+                dataset.add(observations.visited(both, samples, number))
             after = max(0.0, done / steps - _WARM_UP) / (1 - _WARM_UP)
             for group in optimizer.param_groups:
                 group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * after))
-            rows = torch.randint(len(lessons.observations), (batch,), generator=generator)
+            rows = torch.randint(len(dataset.observations), (batch,), generator=generator)
             optimizer.zero_grad()
-            value = loss(student(lessons.observations[rows]), lessons.answers[rows])
+            value = loss(student(dataset.observations[rows]), dataset.answers[rows])
             value.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             on_steps(1)
@@ -125,10 +124,10 @@ def train_narrow(
         "widths": list(widths),
         "steps": steps,
         "rounds": rounds,
-        "observations": len(lessons.observations),
+        "observations": len(dataset.observations),
         "loss_on_own_rollouts": held_out,
     }
-    return unstandardize(network), lessons, figures
+    return unstandardize(network), dataset, figures
 
 
 def hidden_widths(network: nn.Module, step: Step) -> tuple[int, ...]:
