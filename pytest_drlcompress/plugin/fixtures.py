@@ -11,8 +11,9 @@ from pytest_drlcompress.compression.recipe import variant_id
 from pytest_drlcompress.core.errors import DrlcError
 from pytest_drlcompress.core.verdict import Verdict
 from pytest_drlcompress.gates.budgets import Budgets, read_budgets
-from pytest_drlcompress.plugin.gate import VERDICT_PROPERTY, Gate
+from pytest_drlcompress.plugin.gate import Gate
 from pytest_drlcompress.plugin.session import RUN, Run
+from pytest_drlcompress.reporting.results import VERDICT_PROPERTY
 
 if TYPE_CHECKING:
     # these import torch and ONNX Runtime, which an unrelated run must not pay for

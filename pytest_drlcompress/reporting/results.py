@@ -8,12 +8,18 @@ from typing import Any
 import pytest
 
 from pytest_drlcompress.core.verdict import State, Verdict
-from pytest_drlcompress.plugin.gate import (
-    ARTIFACT_PROPERTY,
-    NEWS_PROPERTY,
-    NOTE_PROPERTY,
-    VERDICT_PROPERTY,
-)
+
+VERDICT_PROPERTY = "drlcompress_verdict"
+"""The ``user_properties`` entry that carries a verdict to the reports and to xdist's controller.
+
+Only JSON builtins: anything else makes xdist lose the whole result.
+"""
+
+ARTIFACT_PROPERTY = "drlcompress_artifact"
+"""Carries the fingerprint of a judged artifact in the same way."""
+
+NEWS_PROPERTY = "drlcompress_news"
+NOTE_PROPERTY = "drlcompress_note"
 
 _DIGITS = re.compile(r"(\d+)")
 
