@@ -2,17 +2,17 @@
 
 import argparse
 import time
-from pathlib import Path
 
-from pytest_drlcompress.cli.arguments import add_policy_arguments, settings_of
+from pytest_drlcompress.cli.arguments import add_policy_arguments, add_value, settings_of
 from pytest_drlcompress.core.errors import RecipeError
+from pytest_drlcompress.core.option_values import output_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``compress``."""
     parser.add_argument("policy", metavar="POLICY", help="as --drlc-policy")
     parser.add_argument("recipe", metavar="RECIPE", help="for example sparse@95+qat")
-    parser.add_argument("--out", type=Path, metavar="FILE.onnx", help="write the artifact here")
+    add_value(parser, "--out", output_file, metavar="FILE.onnx", help="write the artifact here")
     parser.add_argument(
         "--store",
         action="store_true",
