@@ -1,11 +1,15 @@
 """From a training recipe to an SB3 model, and from an SB3 model to a policy network."""
 
+import inspect
+import math
 import warnings
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.network import (
     ACTIVATIONS,
@@ -49,7 +53,12 @@ def algorithm_class(name: str) -> "type[BaseAlgorithm]":
 
 
 def make_model(recipe: TrainingRecipe, env: "VecEnv", seed: int) -> "BaseAlgorithm":
-    """A new, untrained SB3 model."""
+    """A new, untrained SB3 model.
+
+    Raises:
+        TrainingError: hyperparameters that the algorithm does not have or refuses.
+    """
+    check_hyperparameters(recipe)
     from stable_baselines3.common.noise import NormalActionNoise
 
     policy: dict[str, Any] = {
@@ -67,9 +76,48 @@ def make_model(recipe: TrainingRecipe, env: "VecEnv", seed: int) -> "BaseAlgorit
             )
     else:
         policy["log_std_init"] = recipe.log_std_init
-    return algorithm_class(recipe.algorithm)(
-        "MlpPolicy", env, policy_kwargs=policy, seed=seed, device="cpu", **arguments
-    )
+    try:
+        return algorithm_class(recipe.algorithm)(
+            "MlpPolicy", env, policy_kwargs=policy, seed=seed, device="cpu", **arguments
+        )
+    except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise TrainingError(
+            f"{recipe.id}: {recipe.algorithm} on {recipe.environment} refuses its"
+            f" hyperparameters: {text}"
+        ) from error
+
+
+_OF_THE_RECIPE = ("policy", "env", "policy_kwargs", "seed", "device", "_init_setup_model")
+_LEAST = MappingProxyType({"gradient_steps": -1, "learning_starts": 0, "verbose": 0})
+"""The whole numbers that may be less than 1; -1 gradient steps are as many as were acted."""
+
+
+def check_hyperparameters(recipe: TrainingRecipe) -> None:
+    """Hold a recipe's hyperparameters against the algorithm's own, before hours of training.
+
+    Raises:
+        TrainingError: one that the algorithm does not have, or of another kind than its default.
+    """
+    parameters = inspect.signature(algorithm_class(recipe.algorithm)).parameters
+    known = [name for name in parameters if name not in _OF_THE_RECIPE]
+    for name, value in recipe.hyperparameters.items():
+        where = f"{recipe.id}: hyperparameter {name}"
+        if name not in known:
+            raise TrainingError(
+                f"{where} is unknown to {recipe.algorithm}; known: {', '.join(known)}"
+            )
+        default = parameters[name].default
+        number = type(value) in (int, float)
+        if number and not math.isfinite(value):
+            raise TrainingError(f"{where} must be finite, not {value}")
+        least = _LEAST.get(name, 1)
+        if type(default) is int and (type(value) is not int or value < least):
+            raise TrainingError(f"{where} must be a whole number >= {least}, not {value!r}")
+        if type(default) is float and not (number and value >= 0):
+            raise TrainingError(f"{where} must be a number >= 0, not {value!r}")
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise TrainingError(f"{where} must be true or false, not {value!r}")
 
 
 def buffer_size(recipe: TrainingRecipe) -> int:

@@ -21,7 +21,7 @@ from pytest_drlcompress.compression.pipeline import (
     export_policy,
     network_stage,
 )
-from pytest_drlcompress.compression.recipe import Recipe
+from pytest_drlcompress.compression.recipe import Recipe, parse_recipe
 from pytest_drlcompress.compression.registry import Registry
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import ArtifactError
@@ -82,7 +82,7 @@ class LoadedPolicy:
         self.observations: Callable[[int, int], NDArray[Any]] = cache(self._observations)
         # the last one only: it holds what a student has seen, and recipes that share it (sparse@95
         # and sparse@95+qat) usually follow each other
-        self._stage: Callable[[Recipe], NetworkStage] = lru_cache(maxsize=1)(self._staged)
+        self._stage: Callable[[str], NetworkStage] = lru_cache(maxsize=1)(self._staged)
 
     @cached_property
     def exported(self) -> Artifact:
@@ -144,7 +144,7 @@ class LoadedPolicy:
             self.tools.registry,
             self._rollouts,
             self.exported,
-            stage=self._stage,
+            stage=lambda steps: self._stage(str(steps)),
         )
 
     def episodes(
@@ -198,9 +198,10 @@ class LoadedPolicy:
     def _rollouts(self) -> OwnRollouts:
         return OwnRollouts(self.observations, self.policy.env, self.tools.engines)
 
-    def _staged(self, steps: Recipe) -> NetworkStage:
+    def _staged(self, steps: str) -> NetworkStage:
         registry = self.tools.registry
-        return network_stage(self.policy, registry.resolve(steps).steps, registry, self._rollouts)
+        resolved = registry.resolve(parse_recipe(steps)).steps
+        return network_stage(self.policy, resolved, registry, self._rollouts)
 
     def _reference(self, perturb: str) -> Reference:
         """The recorded reference, or one measured now.
