@@ -11,8 +11,8 @@ import pytest_drlcompress
 NAME = "pytest_drlcompress"
 ROOT = Path(pytest_drlcompress.__file__).parent
 ORDER = (
-    "core", "environments", "runtime", "policies", "onnx_graph", "evaluation", "compression",
-    "measurement", "baselines", "testing", "workbench", "training", "gates", "reporting", "plugin",
+    "core", "environments", "codegen", "runtime", "policies", "onnx_graph", "evaluation",
+    "compression", "measurement", "baselines", "testing", "workbench", "training", "gates", "reporting", "plugin",
     "cli",
 )  # fmt: skip
 

@@ -6,24 +6,25 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.codegen.layouts import (
     BLOCK_ROWS,
+    Choice,
     LayerTables,
     Layout,
     Table,
     encode,
+    smallest,
     subtracts_zero_point,
 )
 from pytest_drlcompress.codegen.program import (
     Codes,
     Elementwise,
     Keep,
-    LargestIndex,
     Linear,
     Observation,
     Program,
@@ -42,7 +43,7 @@ _LINE = 96
 class Source:
     """The generated files by name, and the bytes that the tables and the stack buffers take.
 
-    ``tolerance`` is 0 where every action has ONNX Runtime's bits.
+    ``exact`` says that every action has ONNX Runtime's bits.
     """
 
     name: str
@@ -83,9 +84,13 @@ class _Loop:
 
 
 def generate(
-    program: Program, *, name: str = "policy", layout: Layout | Literal["auto"] = "auto"
+    program: Program,
+    *,
+    name: str = "policy",
+    layout: Choice = "small",
+    library: bool = False,
 ) -> Source:
-    """``NAME.h`` and ``NAME.c`` of ``program``.
+    """``NAME.h`` and ``NAME.c`` of ``program``; for a ``library`` also ``NAME_library.c``.
 
     Raises:
         CodeGenerationError: ``name`` is no C identifier, or numbers beyond 32 bits.
@@ -101,7 +106,7 @@ def generate(
         "buffers": emitter.buffers,
         "observation_type": "uint8_t" if program.observation.dtype == np.uint8 else "float",
         "observation_size": program.observation.size,
-        "action_type": "int32_t" if emitter.chooses else "float",
+        "action_type": "int32_t" if program.chooses else "float",
         "action_size": max(math.prod(program.action_shape), 1),
         "table_bytes": sum(table.nbytes for table in emitter.tables),
         "buffer_bytes": sum(buffer.nbytes for buffer in emitter.buffers),
@@ -110,9 +115,12 @@ def generate(
         "block_rows": BLOCK_ROWS,
     }
     render = functools.partial(render_template, **context)
+    files = {f"{name}.h": render("policy.h.j2"), f"{name}.c": render("policy.c.j2")}
+    if library:
+        files[f"{name}_library.c"] = render("shared_library.c.j2")
     return Source(
         name,
-        MappingProxyType({f"{name}.h": render("policy.h.j2"), f"{name}.c": render("policy.c.j2")}),
+        MappingProxyType(files),
         context["table_bytes"],
         context["buffer_bytes"],
         tuple(tables.layout for tables in emitter.layers),
@@ -132,7 +140,7 @@ def vector_files(
     ``NAME_check.c``, whose ``main`` compares: bit by bit where ``tolerance`` is 0.
     """
     count = len(observations)
-    chooses = isinstance(program.stages[-1].sink, LargestIndex)
+    chooses = program.chooses
     answers = np.asarray(actions).reshape(count, -1)
     bits = answers.astype(np.int32) if chooses else answers.astype(np.float32).view(np.uint32)
     render = functools.partial(
@@ -156,10 +164,9 @@ def vector_files(
 class _Emitter:
     """Names tables and buffers, and writes what happens to each unit."""
 
-    def __init__(self, program: Program, layout: Layout | Literal["auto"]) -> None:
+    def __init__(self, program: Program, layout: Choice) -> None:
         self.tables: list[Table] = []
         self.layers: list[LayerTables] = []
-        self.chooses = isinstance(program.stages[-1].sink, LargestIndex)
         last = len(program.stages) - 1
         sizes: dict[tuple[str, int], int] = {}
         targets: list[tuple[str, str]] = []
@@ -181,7 +188,7 @@ class _Emitter:
         self,
         number: int,
         stage: Stage,
-        layout: Layout | Literal["auto"],
+        layout: Choice,
         targets: list[tuple[str, str]],
         last: bool,
     ) -> _Loop:
@@ -282,8 +289,6 @@ class _Emitter:
         return f"{self._table(name, flat, 'constants')}[{index}]"
 
     def _table(self, name: str, values: NDArray[Any], role: str) -> str:
-        from pytest_drlcompress.codegen.layouts import smallest
-
         if values.dtype != np.float32:
             values = smallest(values)
         self.tables.append(Table(name, values, role))

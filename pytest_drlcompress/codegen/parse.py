@@ -225,7 +225,7 @@ class _Reader:
     def _dense(self, node: onnx.NodeProto) -> None:
         given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         if given.get("transA") or given.get("alpha", 1.0) != 1 or given.get("beta", 1.0) != 1:
-            raise _unsupported(node, "transA, alpha and beta are not")
+            raise _unsupported(node, "it has transA, alpha or beta")
         inputs = math.prod(self.shape)
         transpose = not given.get("transB", 0)
 
@@ -245,7 +245,7 @@ class _Reader:
         padded = given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
         pads = given.get("pads", [0, 0, 0, 0])
         if not plain or padded or len(self.shape) != 3 or len(pads) != 4:
-            raise _unsupported(node, "groups, dilations, auto_pad and other than 2 dimensions are")
+            raise _unsupported(node, "it has groups, dilations, auto_pad, or not two dimensions")
         layer = self._linear(node, lambda weight, axis: (weight, axis))
         channels, rows, columns = self.shape
         kernel = (int(layer.weight.shape[2]), int(layer.weight.shape[3]))
@@ -318,7 +318,7 @@ class _Reader:
         given = {a.name: a.i for a in node.attribute}
         last = given.get("axis", 0) in (-1, len(self.shape))
         if not last or given.get("select_last_index", 0) or len(self.shape) != 1:
-            raise _unsupported(node, "only the first largest of the last axis is")
+            raise _unsupported(node, "it is not the first largest value of the last axis")
         self._close(LargestIndex())
         self.shape = (1,) if given.get("keepdims", 1) else ()
 

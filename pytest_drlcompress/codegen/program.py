@@ -130,6 +130,11 @@ class Program:
         return source
 
     @property
+    def chooses(self) -> bool:
+        """Whether the action is an index."""
+        return isinstance(self.stages[-1].sink, LargestIndex)
+
+    @property
     def layers(self) -> tuple[Linear, ...]:
         """The linear layers, in order."""
         return tuple(s.source for s in self.stages if isinstance(s.source, Linear))

@@ -65,5 +65,5 @@ class TrainingError(DrlcError):
     """A training recipe that cannot be run, or a trained policy that did not learn its task."""
 
 
-class CodeGenerationError(DrlcError):
+class CodeGenerationError(ArtifactError):
     """An ONNX model that cannot be written as C, or C that cannot be compiled here."""

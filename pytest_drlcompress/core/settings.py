@@ -46,6 +46,11 @@ class Settings:
     max_bytes: float | None
     fits: float | None
     max_energy_uj: float | None
+    runtime: str
+    target: str
+    max_flash: float | None
+    max_ram: float | None
+    max_instructions: float | None
     from_cli: frozenset[str]
 
     def rerun_options(self) -> list[str]:
@@ -224,6 +229,30 @@ OPTIONS = (
     Option(
         "max_energy_uj", "largest measured energy of one action in microjoules",
         number(0, math.inf), None, metavar="UJ",
+    ),
+    Option(
+        "runtime",
+        "what runs the artifact: onnx (ONNX Runtime, the default) or c (generated C, compiled here"
+        " by the system's compiler)",
+        one_of(("onnx", "c")), "onnx", metavar="NAME",
+    ),
+    Option(
+        "target",
+        "microcontroller to compile for and to count instructions on, under QEMU: cortex-m0,"
+        " cortex-m4, cortex-m7 or riscv32",
+        one_of(("cortex-m0", "cortex-m4", "cortex-m7", "riscv32")), "", metavar="CHIP",
+    ),
+    Option(
+        "max_flash", "largest code and constants on the --drlc-target, for example 8KiB",
+        parse_bytes, None, metavar="SIZE",
+    ),
+    Option(
+        "max_ram", "largest stack and data of one action on the --drlc-target", parse_bytes, None,
+        metavar="SIZE",
+    ),
+    Option(
+        "max_instructions", "most instructions of one action on the --drlc-target",
+        number(0, math.inf), None, metavar="N",
     ),
 )  # fmt: skip
 

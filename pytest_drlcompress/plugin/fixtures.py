@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -51,10 +50,13 @@ def artifact(variant: "Candidate") -> "Artifact":
     return _or_fail(lambda: variant.artifact)
 
 
-def gate_fixtures() -> SimpleNamespace:
+class GateFixtures:
     """A plugin with a fixture for each gate of the table."""
-    makers = {"variant": _variant_gate, "policy": _policy_gate}
-    return SimpleNamespace(**{kind.fixture: makers[kind.of](kind) for kind in GATE_KINDS})
+
+    def __init__(self) -> None:
+        makers = {"variant": _variant_gate, "policy": _policy_gate}
+        for kind in GATE_KINDS:
+            setattr(self, kind.fixture, makers[kind.of](kind))
 
 
 def _variant_gate(kind: GateKind) -> Any:

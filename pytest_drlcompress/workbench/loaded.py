@@ -167,7 +167,10 @@ class LoadedPolicy:
             ""
             if known is None
             else episode_key(
-                artifact.sha256, f"{conditions} {tools.runtime.name}", known, current_versions()
+                artifact.sha256,
+                f"{conditions} {tools.runtime.acts_like(artifact.model)}",
+                known,
+                current_versions(),
             )
         )
         yield from through_cache(
