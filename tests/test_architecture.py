@@ -12,8 +12,8 @@ NAME = "pytest_drlcompress"
 ROOT = Path(pytest_drlcompress.__file__).parent
 ORDER = (
     "core", "environments", "codegen", "runtime", "policies", "onnx_graph", "evaluation",
-    "compression", "measurement", "baselines", "testing", "workbench", "training", "gates", "reporting", "plugin",
-    "cli",
+    "compression", "measurement", "baselines", "testing", "workbench", "training",
+    "gates", "reporting", "plugin", "cli",
 )  # fmt: skip
 
 

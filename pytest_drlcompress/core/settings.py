@@ -239,8 +239,8 @@ OPTIONS = (
     Option(
         "target",
         "microcontroller to compile for and to count instructions on, under QEMU: cortex-m0,"
-        " cortex-m4, cortex-m7 or riscv32",
-        one_of(("cortex-m0", "cortex-m4", "cortex-m7", "riscv32")), "", metavar="CHIP",
+        " cortex-m4 or cortex-m7",
+        one_of(("cortex-m0", "cortex-m4", "cortex-m7")), "", metavar="CHIP",
     ),
     Option(
         "max_flash", "largest code and constants on the --drlc-target, for example 8KiB",
