@@ -1,7 +1,9 @@
 """Episodes are remembered of the environment they were measured in, not of one of its name."""
 
+import contextlib
 import importlib.metadata
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from onnx import TensorProto, helper
 from pytest_drlcompress.environments.engines import Engines
 from pytest_drlcompress.environments.identity import identify
 from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.evaluation.cache import default_cache_path
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(Overriding|out of date)")
 
@@ -94,7 +97,8 @@ def identity(text="drlc_walk:drlcWalk-v0", **arguments):
     return found.digest
 
 
-def test_a_changed_reward_is_measured_again(project):
+def test_a_changed_reward_is_measured_again(project, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(project))
     tanh = helper.make_node("Tanh", ["observation"], ["action"])
     tensors = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1])
@@ -105,8 +109,15 @@ def test_a_changed_reward_is_measured_again(project):
     onnx.save(model, project / "walker.onnx")
     before = run(project)
     assert run(project) == before
+    assert remembered() == 4, "another process finds the same identity"
     write_rewards(project, "-1")
     assert run(project) == [-total for total in before]
+    assert remembered() == 8
+
+
+def remembered():
+    with contextlib.closing(sqlite3.connect(default_cache_path())) as connection:
+        return connection.execute("SELECT COUNT(*) FROM episodes").fetchone()[0]
 
 
 def run(folder):
