@@ -50,13 +50,13 @@ def artifact(variant: "Candidate") -> "Artifact":
     return _or_fail(lambda: variant.artifact)
 
 
-class GateFixtures:
-    """A plugin with a fixture for each gate of the table."""
+def gate_fixtures() -> type:
+    """A plugin with a fixture for each gate of the table.
 
-    def __init__(self) -> None:
-        makers = {"variant": _variant_gate, "policy": _policy_gate}
-        for kind in GATE_KINDS:
-            setattr(self, kind.fixture, makers[kind.of](kind))
+    A class, not an instance: pytest looks for fixtures in types and modules.
+    """
+    makers = {"variant": _variant_gate, "policy": _policy_gate}
+    return type("Gates", (), {kind.fixture: makers[kind.of](kind) for kind in GATE_KINDS})
 
 
 def _variant_gate(kind: GateKind) -> Any:
