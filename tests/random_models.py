@@ -1,5 +1,6 @@
 """Small random networks as ONNX bytes, in floats or as ONNX Runtime quantizes them."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def integer_network(
         graph.add("Mul", graph.constant(random.uniform(0.2, 3, widths[0])))
         graph.add("Clip", graph.constant(-5.0), graph.constant(5.0))
     graph.quantize(random.uniform(0.02, 0.06), int(random.integers(0, 256)))
-    for number, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         zero_point = 128 if random.random() < 0.7 else int(random.integers(0, 256))
         weight = random.integers(0, 256, (outputs, inputs))
         weight[random.random(weight.shape) < zeros] = zero_point
@@ -106,7 +107,7 @@ def float_network(widths: list[int], seed: int, hidden: str = "Relu") -> bytes:
     """A network of floats."""
     random = np.random.default_rng(seed)
     graph = Graph((widths[0],))
-    for number, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         weight = random.standard_normal((outputs, inputs)) / np.sqrt(inputs)
         bias = graph.constant(random.standard_normal(outputs) / 4)
         graph.add("Gemm", graph.constant(weight), bias, transB=1)
@@ -114,7 +115,7 @@ def float_network(widths: list[int], seed: int, hidden: str = "Relu") -> bytes:
     return graph.model([widths[-1]])
 
 
-def convolutional_network(seed: int) -> bytes:
+def convolutional_network(seed: int, *, quantize_reshaped: bool = True) -> bytes:
     """Images to choices: two quantized convolutions, one per channel, and two dense layers."""
     random = np.random.default_rng(seed)
     graph = Graph((2, 12, 12), TensorProto.UINT8)
@@ -134,6 +135,8 @@ def convolutional_network(seed: int) -> bytes:
     graph.add("Relu")
     graph.quantize(0.02, 0)
     graph.add("Flatten", axis=1)
+    if quantize_reshaped:
+        graph.quantize(0.02, 0)
     graph.linear(
         "Gemm", random.integers(0, 256, (5, 75)), random.integers(-999, 999, 5), 0.002, 128,
         transB=1,

@@ -31,8 +31,8 @@ def error_bound(program: Program, observations: NDArray[np.float32]) -> float:
         for stage in program.stages
     ):
         return np.inf
-    value = observations.reshape(len(observations), -1)[:, program.observation.live]
-    value = value.astype(np.float64)
+    rows = observations.reshape(len(observations), -1).astype(np.float64)
+    value: NDArray[np.float64] = rows[:, program.observation.live]
     error = np.zeros_like(value)
     for stage in program.stages:
         if isinstance(stage.source, Linear):

@@ -114,10 +114,10 @@ def generate(
         "code_types": sorted({loop.target_type for loop in emitter.loops} & {"uint8_t", "int8_t"}),
         "block_rows": BLOCK_ROWS,
     }
-    render = functools.partial(render_template, **context)
-    files = {f"{name}.h": render("policy.h.j2"), f"{name}.c": render("policy.c.j2")}
+    templates = {f"{name}.h": "policy.h.j2", f"{name}.c": "policy.c.j2"}
     if library:
-        files[f"{name}_library.c"] = render("shared_library.c.j2")
+        templates[f"{name}_library.c"] = "shared_library.c.j2"
+    files = {file: render_template(template, context) for file, template in templates.items()}
     return Source(
         name,
         MappingProxyType(files),
@@ -143,21 +143,18 @@ def vector_files(
     chooses = program.chooses
     answers = np.asarray(actions).reshape(count, -1)
     bits = answers.astype(np.int32) if chooses else answers.astype(np.float32).view(np.uint32)
-    render = functools.partial(
-        render_template,
-        name=name,
-        count=count,
-        observation_type="uint8_t" if program.observation.dtype == np.uint8 else "float",
-        observations=observations.astype(program.observation.dtype).reshape(count, -1),
-        actions=answers.astype(np.float32) if tolerance else bits,
-        action_type="int32_t" if chooses else "float",
-        tolerance=np.float32(tolerance),
-    )
+    context = {
+        "name": name,
+        "count": count,
+        "observation_type": "uint8_t" if program.observation.dtype == np.uint8 else "float",
+        "observations": observations.astype(program.observation.dtype).reshape(count, -1),
+        "actions": answers.astype(np.float32) if tolerance else bits,
+        "action_type": "int32_t" if chooses else "float",
+        "tolerance": np.float32(tolerance),
+    }
+    templates = {f"{name}_vectors.h": "vectors.h.j2", f"{name}_check.c": "check.c.j2"}
     return MappingProxyType(
-        {
-            f"{name}_vectors.h": render("vectors.h.j2"),
-            f"{name}_check.c": render("check.c.j2"),
-        }
+        {file: render_template(template, context) for file, template in templates.items()}
     )
 
 
@@ -327,9 +324,9 @@ def _c_integer(value: Any) -> str:
     return f"0x{int(value):08x}u" if isinstance(value, np.uint32) else str(int(value))
 
 
-def render_template(template: str, **context: Any) -> str:
+def render_template(template: str, context: Mapping[str, Any]) -> str:
     """``templates/TEMPLATE`` filled in."""
-    return str(_environment().get_template(template).render(**context))
+    return str(_environment().get_template(template).render(context))
 
 
 @functools.cache

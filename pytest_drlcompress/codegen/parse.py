@@ -90,6 +90,8 @@ class _Reader:
         )
         self.codes: Quantize | None = None
         self.name = inputs[0].name
+        self.reshaped = False
+        self.exact = True
 
     def read(self) -> Program:
         for node in self._chain():
@@ -103,7 +105,7 @@ class _Reader:
             tuple(self.stages),
             self.observation_shape,
             self.shape,
-            exact=all(layer.integer for layer in linear),
+            exact=self.exact and all(layer.integer for layer in linear),
         )
 
     def _chain(self) -> Iterator[onnx.NodeProto]:
@@ -124,7 +126,7 @@ class _Reader:
             if kind not in (*_KEEPS_ORDER, "Cast"):
                 raise _unsupported(node, "something follows ArgMax")
         elif kind == "QuantizeLinear":
-            self._close(self._grid(node))
+            self._quantize(node)
         elif kind == "DequantizeLinear":
             self._dequantize(node)
         elif kind in ("Gemm", "MatMul"):
@@ -152,6 +154,18 @@ class _Reader:
         self.stages.append(Stage(self.source, steps, sink, units))
         self.source, self.steps = None, []
         self.codes = sink if isinstance(sink, Quantize) else None
+        source = self.stages[-1].source
+        if isinstance(source, Linear) and source.window and self.codes is None:
+            self.exact = False  # there is no kernel for a convolution of integers to floats
+
+    def _quantize(self, node: onnx.NodeProto) -> None:
+        grid = self._grid(node)
+        if self.source is None and self.codes is not None and _same(self.codes, grid):
+            self.reshaped = False  # integers that were reshaped, and are integers again
+            return
+        if any(s.operator == "relu" for s in self.steps) and grid.zero_point != grid.low:
+            self.exact = False  # ONNX Runtime keeps such a ReLU, and the layer before it, in floats
+        self._close(grid)
 
     def _as_floats(self) -> None:
         """The integers at hand become the source of a stage of their own."""
@@ -271,7 +285,9 @@ class _Reader:
             if scale.ndim and axis != 0:
                 raise _unsupported(node, "its weight has a scale per input")
             constant = np.zeros(len(weight), np.int64) if bias is None else bias[0]
-            self.codes = None
+            # a reshape between the quantizer and the layer keeps the layer in floats
+            self.exact &= not self.reshaped
+            self.codes, self.reshaped = None, False
             return Linear(weight, constant.ravel(), scale, codes.zero_point, name=_name(node))
         weight, _ = oriented(self._constant(node.input[1], node), 0)
         constant = np.zeros(len(weight), np.float32)
@@ -304,6 +320,7 @@ class _Reader:
         shape = next(
             (_static_shape(v) for v in self.graph.value_info if v.name == node.output[0]), None
         )
+        self.reshaped = self.source is None
         known = shape is not None and math.prod(shape) == math.prod(self.shape)
         if any(step.constant is not None and step.constant.ndim for step in self.steps):
             self.steps = [_broadcast(step, self.shape) for step in self.steps]
@@ -362,6 +379,12 @@ def _broadcast(step: Elementwise, shape: tuple[int, ...]) -> Elementwise:
     if constant.ndim > len(shape):  # a leading batch of one
         constant = constant.reshape(constant.shape[constant.ndim - len(shape) :])
     return replace(step, constant=np.broadcast_to(constant, shape).ravel())
+
+
+def _same(first: Quantize, second: Quantize) -> bool:
+    return (first.scale, first.zero_point, first.low) == (
+        second.scale, second.zero_point, second.low
+    )  # fmt: skip
 
 
 def _static_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:

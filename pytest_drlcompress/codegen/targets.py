@@ -127,8 +127,8 @@ def measure_on_target(
         write_files(
             {
                 **vectors,
-                "main.c": render_template("target_main.c.j2", **context),
-                "target.ld": render_template("target.ld.j2", **context),
+                "main.c": render_template("target_main.c.j2", context),
+                "target.ld": render_template("target.ld.j2", context),
             },
             folder,
         )

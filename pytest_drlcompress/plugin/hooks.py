@@ -22,7 +22,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and the gates; read and check what was asked for."""
-    config.pluginmanager.register(fixtures.GateFixtures(), "drlcompress-gates")
+    config.pluginmanager.register(fixtures.gate_fixtures(), "drlcompress-gates")
     config.addinivalue_line("markers", budgets.MARKER_HELP)
     session.start(config)
 

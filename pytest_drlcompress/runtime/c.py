@@ -13,6 +13,9 @@ from pytest_drlcompress.codegen.compile import compile_library
 from pytest_drlcompress.codegen.emit import generate
 from pytest_drlcompress.codegen.layouts import Choice
 from pytest_drlcompress.codegen.parse import parse_program
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
+
+_CHECKED = 64
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class CRuntime:
 
     def acts_like(self, model: bytes) -> str:
         """``"onnx"`` where the actions have ONNX Runtime's bits: the episodes are the same."""
-        return "onnx" if parse_program(model).exact else self.name
+        controller = CController(model, self.layout)
+        return "onnx" if controller.exact and _same_bits(controller, model) else self.name
 
 
 class CController:
@@ -93,6 +97,18 @@ class CController:
     def repeat_network(self, count: int) -> None:
         """``run_network`` in a loop inside C."""
         self._library.drlc_repeat(count)
+
+
+def _same_bits(controller: CController, model: bytes) -> bool:
+    """Whether ONNX Runtime agrees on random observations, as it must if ``exact`` is right."""
+    random = np.random.default_rng(0)
+    shape = (_CHECKED, *controller.observation_shape)
+    observations = (
+        random.integers(0, 256, shape, np.uint8)
+        if controller.observation_dtype == np.uint8
+        else (random.standard_normal(shape) * 3).astype(np.float32)
+    )
+    return bool((controller.act(observations) == OnnxController(model).act(observations)).all())
 
 
 def _buffer(function: Any, element: Any, size: int) -> NDArray[Any]:
