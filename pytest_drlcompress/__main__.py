@@ -15,6 +15,7 @@ def build_parser() -> argparse.ArgumentParser:
         compress,
         costs,
         import_policy,
+        search,
         sparsity,
         sweep,
         train,
@@ -30,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("compare", compare, "compare two JSON reports: what got better, what got worse"),
         ("costs", costs, "what variants cost: microseconds, bytes, estimated energy"),
         ("compress", compress, "write the ONNX file that a recipe makes of a policy"),
+        ("search", search, "find the smallest artifact within budgets that keeps the return"),
         (
             "sparsity",
             sparsity,

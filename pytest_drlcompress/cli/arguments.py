@@ -21,7 +21,12 @@ def add_options(parser: argparse.ArgumentParser, fields: Sequence[str], **change
     for field in fields:
         option = next(option for option in OPTIONS if option.field == field)
         switch = option.switch.replace("--drlc-", "--")
-        how: dict[str, Any] = {"dest": field, "help": option.help.replace("%", "%%"), **changes}
+        how: dict[str, Any] = {
+            "dest": field,
+            "help": option.help.replace("%", "%%"),
+            "default": option.default,
+            **changes,
+        }
         if option.flag:
             parser.add_argument(switch, option.switch, action="store_true", **how)
             continue
@@ -29,7 +34,6 @@ def add_options(parser: argparse.ArgumentParser, fields: Sequence[str], **change
             switch,
             option.switch,
             type=partial(read_value, switch, option.read),
-            default=option.default,
             metavar=option.metavar,
             **how,
         )
