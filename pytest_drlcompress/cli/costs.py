@@ -6,11 +6,14 @@ the policy's own artifact. The estimate of energy is one (docs/measurement.md).
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_drlcompress.cli.arguments import add_policy_arguments, add_value, settings_of
 from pytest_drlcompress.cli.tables import Table
 from pytest_drlcompress.core.option_values import recipes
+
+if TYPE_CHECKING:
+    from pytest_drlcompress.workbench.workbench import Workbench
 
 VARIANTS = "fp32,ptdq,ptsq,qat,l2@30,l2@50,l2@70,sparse@95+qat"
 _TABLE = Table(
@@ -56,31 +59,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if missing else 0
 
 
-def _table(bench: Any, text: str, variants: Sequence[str]) -> int:
+def _table(bench: "Workbench", text: str, variants: Sequence[str]) -> int:
     """Print the table of one policy; how many variants are missing."""
     import numpy as np
 
     from pytest_drlcompress.core.errors import DrlcError
-    from pytest_drlcompress.gates.latency import memory_figures
+    from pytest_drlcompress.gates.memory import memory_figures
     from pytest_drlcompress.measurement import rivals
     from pytest_drlcompress.measurement.model_energy import estimate_energy
 
-    policy = bench.load(text).policy
-    observation = bench.probe_observations(text)[0]
-    baseline = bench.controller(text, "")
+    loaded = bench.load(text)
+    policy, baseline = loaded.policy, loaded.controller
+    observation = loaded.probe_observations[0]
     contenders: dict[str, rivals.Contender] = {"": _acting(baseline, observation)}
     available, missing = [], {}
     for variant in variants:
         try:
-            artifact = bench.artifact(text, variant)
-            controller = bench.controller(text, variant)
+            candidate = bench.candidate(text, variant)
+            controller, model = candidate.controller, candidate.artifact.model
         except DrlcError as error:
             missing[variant] = str(error)
             continue
         available.append(variant)
         contenders[f"act {variant}"] = _acting(controller, observation)
         contenders[f"network {variant}"] = controller.run_network
-        contenders[f"run {variant}"] = rivals.plain_run(artifact.model, observation)
+        contenders[f"run {variant}"] = rivals.plain_run(model, observation)
     if not isinstance(policy.source, bytes):
         contenders["torch eager"] = rivals.torch_eager(policy.network, observation)
         predict = rivals.sb3_predict(policy, observation)
@@ -98,7 +101,7 @@ def _table(bench: Any, text: str, variants: Sequence[str]) -> int:
     print(f"\n{policy.id}\n\n{_TABLE.head()}")
     for variant in available:
         act, plain = f"act {variant}", f"run {variant}"
-        model = bench.artifact(text, variant).model
+        model = bench.candidate(text, variant).artifact.model
         size = memory_figures(model)
         print(
             _TABLE.row(

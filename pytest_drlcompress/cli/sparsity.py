@@ -8,7 +8,7 @@ al., with the sizes that a file really has beside the claim.
 import argparse
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_drlcompress.cli.arguments import (
     add_out_folder,
@@ -19,6 +19,9 @@ from pytest_drlcompress.cli.arguments import (
 )
 from pytest_drlcompress.cli.tables import Table
 from pytest_drlcompress.core.option_values import per_cents, recipes
+
+if TYPE_CHECKING:
+    from pytest_drlcompress.workbench.candidate import Candidate
 
 LEVELS = "50,70,80,90,95,98,99"
 _TABLE = Table(
@@ -73,28 +76,27 @@ def run(arguments: argparse.Namespace) -> int:
             name = f"{loaded.policy.id}-{loaded.policy.sha256[:8]}-{recipe.replace(':', '~')}"
             path = arguments.out / f"{name}.json"
             if not path.exists():
-                write_json(path, measure_cell(bench, text, recipe))
+                write_json(path, measure_cell(bench.candidate(text, recipe)))
             print(_TABLE.row(_cells(json.loads(path.read_text()))), flush=True)
     return 0
 
 
-def measure_cell(bench: Any, policy: str, recipe: str) -> dict[str, Any]:
+def measure_cell(candidate: "Candidate") -> dict[str, Any]:
     """One cell as JSON builtins: verdict, sizes in bytes, zeros, and CPU seconds of compression.
 
     These are ``None`` where the baseline brings the variant: its making was not measured here.
-    ``bench`` is a ``workbench.Workbench``.
     """
     from pytest_drlcompress.gates.budgets import Budgets
     from pytest_drlcompress.gates.retention import judge_retention
     from pytest_drlcompress.measurement.size import measure_size
     from pytest_drlcompress.measurement.sparsity import measure_sparsity
 
-    artifact = bench.artifact(policy, recipe)
-    verdict = judge_retention(bench, policy, recipe, Budgets())
+    artifact = candidate.artifact
+    verdict = judge_retention(candidate, Budgets())
     size, sparsity = measure_size(artifact.model), measure_sparsity(artifact.model)
     return {
         "policy": verdict.policy,
-        "recipe": recipe,
+        "recipe": candidate.recipe,
         "retention": {**verdict.to_json(), "details": {}},
         "sizes": {
             "nnz_claim": size.nnz_claim,

@@ -85,12 +85,12 @@ def run(arguments: argparse.Namespace) -> int:
     bench = Workbench(settings_of(arguments, arguments.policies), registry)
     rows: list[dict[str, Any]] = []
     for text in bench.policy_texts():
-        policy = bench.load(text).policy.id
+        loaded = bench.load(text)
+        policy = loaded.policy.id
         for family in families:
             print(f"\n{policy} / {family}\n{_TABLE.head()}", flush=True)
             sweep = run_sweep(
-                bench,
-                text,
+                loaded,
                 family,
                 Budgets(),
                 ratios,

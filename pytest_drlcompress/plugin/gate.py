@@ -9,9 +9,10 @@ import pytest
 
 from pytest_drlcompress.core.errors import DrlcError
 from pytest_drlcompress.core.verdict import State, Verdict
-from pytest_drlcompress.reporting.results import (
+from pytest_drlcompress.reporting.properties import (
     ARTIFACT_PROPERTY,
-    NEWS_PROPERTY,
+    AS_RECORDED_PROPERTY,
+    IMPROVED_PROPERTY,
     NOTE_PROPERTY,
     VERDICT_PROPERTY,
 )
@@ -77,9 +78,10 @@ class Gate:
             if outcome == "fail":
                 pytest.fail(f"{text}\n    {reason}", pytrace=False)
             if outcome == "xfail":
+                self.item.user_properties.append((AS_RECORDED_PROPERTY, True))
                 pytest.xfail(f"{reason} {text}")
-            if outcome == "news":
-                self.item.user_properties.append((NEWS_PROPERTY, f"{text}\n    {reason}"))
+            if outcome == "improved":
+                self.item.user_properties.append((IMPROVED_PROPERTY, f"{text}\n    {reason}"))
             return verdict
         if verdict.state is State.PASS:
             return verdict
