@@ -47,7 +47,7 @@ class Settings:
     fits: float | None
     max_energy_uj: float | None
     runtime: str
-    target: str
+    target: str | None
     max_flash: float | None
     max_ram: float | None
     max_instructions: float | None
@@ -240,7 +240,7 @@ OPTIONS = (
         "target",
         "microcontroller to compile for and to count instructions on, under QEMU: cortex-m0,"
         " cortex-m4 or cortex-m7",
-        one_of(("cortex-m0", "cortex-m4", "cortex-m7")), "", metavar="CHIP",
+        one_of(("cortex-m0", "cortex-m4", "cortex-m7")), None, metavar="CHIP",
     ),
     Option(
         "max_flash", "largest code and constants on the --drlc-target, for example 8KiB",
