@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_drlcompress.policies.policy import Policy
     from pytest_drlcompress.policies.store import load_policy
     from pytest_drlcompress.reporting.report import SCHEMA as REPORT_SCHEMA
+    from pytest_drlcompress.search.run import find_smallest
     from pytest_drlcompress.workbench.candidate import Candidate
     from pytest_drlcompress.workbench.workbench import Workbench
 
@@ -56,6 +57,7 @@ _HOMES = {
     "engine_choice": "environments.engines",
     "export_onnx": "onnx_graph.export",
     "export_sparse": "compression.in_training.export",
+    "find_smallest": "search.run",
     "load_policy": "policies.store",
     "parse_recipe": "compression.recipe",
     "rollout": "evaluation.rollout",
@@ -87,6 +89,7 @@ __all__ = [
     "engine_choice",
     "export_onnx",
     "export_sparse",
+    "find_smallest",
     "load_policy",
     "parse_recipe",
     "rollout",

@@ -19,7 +19,8 @@ from pytest_drlcompress.codegen.targets import missing_tools
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import ArtifactError, EpisodeError, RecipeError
-from pytest_drlcompress.core.settings import Settings
+from pytest_drlcompress.core.quantities import parse_bytes
+from pytest_drlcompress.core.settings import Settings, default_settings
 from pytest_drlcompress.measurement.chip import measure_chip
 from pytest_drlcompress.measurement.latency import seconds_inside
 from pytest_drlcompress.runtime.c import CController
@@ -95,6 +96,28 @@ def search(
         return _Search(bench, policy, loaded, budgets, trials, minutes * 60, say).run()
     finally:
         bench.close()
+
+
+def find_smallest(
+    policy: str,
+    budgets: Mapping[str, float | str],
+    *,
+    out: Path | str | None = None,
+    minutes: float = 20.0,
+    **settings: Any,
+) -> Outcome:
+    """The command ``search`` as a function, for notebooks.
+
+    ``find_smallest("ppo-halfcheetah", {"flash": "4KiB"}, minutes=15)``; ``settings`` are fields of
+    ``core.settings.Settings``, such as ``min_retention`` and ``env``. Raises what ``search`` does.
+    """
+    limits = {
+        name: parse_bytes(limit) if isinstance(limit, str) else float(limit)
+        for name, limit in budgets.items()
+    }
+    folder = Path(out) if out is not None else Path(f"search-{Path(policy).stem}")
+    asked = default_settings(policies=(policy,), **settings)
+    return search(asked, policy, limits, folder, minutes=minutes)
 
 
 class _Search:
