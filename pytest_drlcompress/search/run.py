@@ -198,7 +198,7 @@ class _Search:
         return trial
 
     def _figures(self, artifact: Artifact) -> dict[str, float]:
-        target = self.bench.settings.target
+        target = self.bench.settings.target or DEFAULT_TARGET
         chip = measure_chip(artifact.model, target, self.loaded.probe_observations)
         if chip.equal < chip.vectors:
             raise ArtifactError(f"{chip.vectors - chip.equal} actions differ on {target}")
