@@ -53,11 +53,11 @@ ZERO_POINT = """
 """
 
 MORE_PRUNING = """
-    from pytest_drlcompress.compression.pruning import structured
+    from pytest_drlcompress.compression.pruning import structured_step
 
-    right = structured.plan_channels
+    right = structured_step.plan_channels
     patch.setattr(
-        structured, "plan_channels", lambda widths, share, n: right(widths, share + 0.05, n)
+        structured_step, "plan_channels", lambda widths, share, n: right(widths, share + 0.05, n)
     )
 """
 
