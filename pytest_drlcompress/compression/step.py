@@ -78,7 +78,7 @@ class SparsityTarget:
 
 
 @dataclass(frozen=True)
-class Failing:
+class Diagnosis:
     """What is known of a variant that lost too much.
 
     ``worst_layer`` (from 1) has the quantizer that costs most; ``trainable`` says whether there is
@@ -111,4 +111,4 @@ class StepKind:
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
     quantizes: bool = False
     sparsity: Callable[[Step], SparsityTarget] | None = None
-    suggest: Callable[[Step, Failing], str] | None = None
+    suggest: Callable[[Step, Diagnosis], str] | None = None
