@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_drlcompress.evaluation.rollout import rollout
     from pytest_drlcompress.onnx_graph.export import export_onnx
     from pytest_drlcompress.plugin.gate import Gate
+    from pytest_drlcompress.policies.loader import PolicyLoader
     from pytest_drlcompress.policies.policy import Policy
     from pytest_drlcompress.policies.store import load_policy
     from pytest_drlcompress.reporting.report import SCHEMA as REPORT_SCHEMA
@@ -39,6 +40,7 @@ _HOMES = {
     "Gate": "plugin.gate",
     "Observations": "compression.step",
     "Policy": "policies.policy",
+    "PolicyLoader": "policies.loader",
     "QuantizerSpec": "compression.quantization.quantizer",
     "REPORT_SCHEMA": "reporting.report:SCHEMA",
     "Recipe": "compression.recipe",
@@ -69,6 +71,7 @@ __all__ = [
     "Gate",
     "Observations",
     "Policy",
+    "PolicyLoader",
     "QuantizerSpec",
     "Recipe",
     "Result",

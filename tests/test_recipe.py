@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_drlcompress.compression.recipe import Recipe, Step, parse_recipe, variant_id
+from pytest_drlcompress.compression.recipe import Recipe, Step, parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.compression.step import Result, StepKind
+from pytest_drlcompress.compression.variant import Variant
 from pytest_drlcompress.core.errors import EnvironmentSpecError, OptionTextError, RecipeError
 from pytest_drlcompress.core.key_values import format_options, parse_options
 from pytest_drlcompress.environments.spec import EnvSpec
@@ -78,8 +79,8 @@ def test_network_steps_come_before_graph_steps():
 
 
 def test_variant_ids():
-    assert variant_id("ptsq:equalize=true") == "ptsq:equalize=true"
-    assert variant_id("out/models/small.onnx") == "small"
+    assert Variant("ptsq:equalize=true").id == "ptsq:equalize=true"
+    assert Variant("out/models/small.onnx").id == "small"
 
 
 @pytest.mark.parametrize(

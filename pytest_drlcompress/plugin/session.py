@@ -53,11 +53,13 @@ class Run:
             from pytest_drlcompress.environments.engines import Engines
             from pytest_drlcompress.workbench.workbench import Workbench
 
-            registry = builtin_registry().with_kinds(
-                self._from_hook(self.config.hook.pytest_drlcompress_recipes)
+            hooks = self.config.hook
+            self._bench = Workbench(
+                self.settings,
+                builtin_registry().with_kinds(self._from_hook(hooks.pytest_drlcompress_recipes)),
+                Engines.of(self._from_hook(hooks.pytest_drlcompress_environments)),
+                self._from_hook(hooks.pytest_drlcompress_policies),
             )
-            engines = Engines.of(self._from_hook(self.config.hook.pytest_drlcompress_environments))
-            self._bench = Workbench(self.settings, registry, engines)
         return self._bench
 
     def _from_hook(self, hook: Any) -> list[Any]:
