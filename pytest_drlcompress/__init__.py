@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from pytest_drlcompress.compression.quantization.quantizer import QuantizerSpec
     from pytest_drlcompress.compression.recipe import Recipe, Step, parse_recipe
     from pytest_drlcompress.compression.registry import builtin_registry
-    from pytest_drlcompress.compression.step import Observations, Result, StepKind
+    from pytest_drlcompress.compression.step import (
+        Diagnosis,
+        Observations,
+        Result,
+        SparsityTarget,
+        StepKind,
+    )
     from pytest_drlcompress.core.artifact import Artifact
+    from pytest_drlcompress.core.errors import RecipeError
     from pytest_drlcompress.core.settings import default_settings
     from pytest_drlcompress.core.verdict import State, Verdict
     from pytest_drlcompress.environments.engines import engine_choice
@@ -37,6 +44,7 @@ _HOMES = {
     "Artifact": "core.artifact",
     "Candidate": "workbench.candidate",
     "CubicSchedule": "compression.pruning.schedule",
+    "Diagnosis": "compression.step",
     "EnvSpec": "environments.spec",
     "Gate": "plugin.gate",
     "Observations": "compression.step",
@@ -45,8 +53,10 @@ _HOMES = {
     "QuantizerSpec": "compression.quantization.quantizer",
     "REPORT_SCHEMA": "reporting.report:SCHEMA",
     "Recipe": "compression.recipe",
+    "RecipeError": "core.errors",
     "Result": "compression.step",
     "SparseTraining": "compression.in_training.callback",
+    "SparsityTarget": "compression.step",
     "State": "core.verdict",
     "Step": "compression.recipe",
     "StepKind": "compression.step",
@@ -69,6 +79,7 @@ __all__ = [
     "Artifact",
     "Candidate",
     "CubicSchedule",
+    "Diagnosis",
     "EnvSpec",
     "Gate",
     "Observations",
@@ -76,8 +87,10 @@ __all__ = [
     "PolicyLoader",
     "QuantizerSpec",
     "Recipe",
+    "RecipeError",
     "Result",
     "SparseTraining",
+    "SparsityTarget",
     "State",
     "Step",
     "StepKind",
