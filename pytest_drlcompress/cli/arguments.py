@@ -21,12 +21,7 @@ def add_options(parser: argparse.ArgumentParser, fields: Sequence[str], **change
     for field in fields:
         option = next(option for option in OPTIONS if option.field == field)
         switch = option.switch.replace("--drlc-", "--")
-        how: dict[str, Any] = {
-            "dest": field,
-            "help": option.help.replace("%", "%%"),
-            "default": option.default,
-            **changes,
-        }
+        how: dict[str, Any] = {"dest": field, "help": option.help.replace("%", "%%"), **changes}
         if option.flag:
             parser.add_argument(switch, option.switch, action="store_true", **how)
             continue
@@ -34,6 +29,7 @@ def add_options(parser: argparse.ArgumentParser, fields: Sequence[str], **change
             switch,
             option.switch,
             type=partial(read_value, switch, option.read),
+            default=option.default,
             metavar=option.metavar,
             **how,
         )

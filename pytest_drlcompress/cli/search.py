@@ -45,8 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out_folder(parser, help="artifacts and figures; the same command goes on from there"
                    " (default search-POLICY)")  # fmt: skip
     add_retention_arguments(parser)
-    add_options(parser, ["alpha", "runtime"])
-    add_options(parser, ["target"], default="cortex-m4")
+    add_options(parser, ["alpha", "target", "runtime"])
     add_policy_arguments(parser)
 
 

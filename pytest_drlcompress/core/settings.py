@@ -47,7 +47,7 @@ class Settings:
     fits: float | None
     max_energy_uj: float | None
     runtime: str
-    target: str
+    target: str | None
     max_flash: float | None
     max_ram: float | None
     max_instructions: float | None
@@ -243,7 +243,7 @@ OPTIONS = (
         "target",
         "microcontroller to compile for and to count instructions on, under QEMU:"
         f" {', '.join(CHIPS)}",
-        one_of(CHIPS), "", metavar="CHIP",
+        one_of(CHIPS), None, metavar="CHIP",
     ),
     Option(
         "max_flash", "largest code and constants on the --drlc-target, for example 8KiB",

@@ -86,9 +86,11 @@ def widest_that_fits(
     By bisection: costs grow with the width. 0 where not even one unit a layer does, with what
     that exceeds.
     """
+    if not budgets or not beyond(costs(most), budgets):
+        return most, ""
     if reason := beyond(costs(1), budgets):
         return 0, reason
-    low, high = 1, most + 1
+    low, high = 1, most
     while high - low > max(1, low // 16):
         middle = (low + high) // 2
         if beyond(costs(middle), budgets):

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pytest_drlcompress.workbench.loaded import LoadedPolicy
     from pytest_drlcompress.workbench.workbench import Workbench
 
+DEFAULT_TARGET = "cortex-m4"
+
 EPISODES = (16, 24, 32)
 """Screening episodes, rung by rung."""
 
@@ -37,7 +39,7 @@ _FOR_GATES = 0.2
 _UNTRAINED = "narrow@{width}:rounds=1,samples=256,steps=1+qat:samples=256,steps=1"
 
 
-def search(
+def find_smallest(
     policy: str,
     budgets: Mapping[str, str | float],
     *,
@@ -58,7 +60,7 @@ def search(
         DrlcError: a policy or figure that does not exist, a baseline that is no yardstick, a
             budget whose tools are missing.
     """
-    settings = default_settings(policies=(policy,), **{"target": "cortex-m4", **options})
+    settings = default_settings(policies=(policy,), **options)
     limits = read_budgets(budgets)
     return run_search(settings, policy, limits, minutes=minutes, out=out, on_line=on_line)
 
@@ -72,7 +74,7 @@ def run_search(
     out: Path | str | None,
     on_line: Callable[[str], None],
 ) -> Frontier:
-    """``search`` with settings that have been read."""
+    """``find_smallest`` with settings that have been read."""
     from pytest_drlcompress.compression.registry import builtin_registry
     from pytest_drlcompress.workbench.workbench import Workbench
 
@@ -101,6 +103,7 @@ class _Search:
     ) -> None:
         self.settings, self.budgets = bench.settings, budgets
         self.text = policy
+        self.target = self.settings.target or DEFAULT_TARGET
         self.loaded: LoadedPolicy = bench.load(policy)
         self.size_name = size_name(budgets)
         self.folder = default_folder(self.loaded.policy.id) if out is None else Path(out)
@@ -108,7 +111,7 @@ class _Search:
         self.workers = self.settings.workers or os.cpu_count() or 1
         self.say = on_line
         self.trials: list[Trial] = []
-        self.per_share = 0.0
+        self.whole: list[float] = []
 
     def run(self) -> Frontier:
         reference = self.loaded.reference("")
@@ -179,9 +182,7 @@ class _Search:
         recipe = parse_recipe(_UNTRAINED.format(width=width))
         model = self.loaded.compressed(recipe).model
         return self._with_latency(
-            measure_costs(
-                model, self.loaded.probe_observations, self.settings.target, tuple(self.budgets)
-            ),
+            measure_costs(model, self.loaded.probe_observations, self.target, tuple(self.budgets)),
             model,
         )
 
@@ -197,7 +198,8 @@ class _Search:
 
     def _affordable(self, arms: Sequence[ladder.Arm], share: float) -> list[ladder.Arm]:
         left = self._left() - _FOR_GATES * self.seconds
-        count = halving.affordable(len(arms), self.per_share * share, left, self.workers)
+        each = share * float(sum(self.whole)) / max(len(self.whole), 1)
+        count = halving.affordable(len(arms), each, left, self.workers)
         if count < len(arms):
             self._line(f"time is left for {max(count, 0)} of {len(arms)} trainings at {share:.0%}")
         return list(arms[: max(count, 0)])
@@ -219,7 +221,7 @@ class _Search:
                 f" {self.size_name} {'unknown' if size is None else shown(self.size_name, size)}"
             )
             if arm.trains:
-                self.per_share = max(self.per_share, result["seconds"] / share)
+                self.whole.append(result["seconds"] / share)
 
         run_jobs([self._job(recipe, episodes) for recipe in by_recipe], self.workers, on_done)
         trials = [self._trial(arm, job, result, share) for arm, job, result in found]
@@ -228,10 +230,18 @@ class _Search:
 
     def _job(self, recipe: str, episodes: int) -> Job:
         policy, settings = self.loaded.policy, self.settings
-        key = f"{policy.sha256} {policy.env} {settings.target} {sorted(self.budgets)}"
+        key = f"{policy.sha256} {policy.env} {self.target} {sorted(self.budgets)}"
         alone = dataclasses.replace(settings, workers=1)
         return Job(
-            alone, self.text, recipe, self.folder, key, tuple(self.budgets), episodes, *self.means
+            alone,
+            self.text,
+            recipe,
+            self.target,
+            tuple(self.budgets),
+            self.folder,
+            key,
+            episodes,
+            *self.means,
         )
 
     def _trial(self, arm: ladder.Arm, job: Job, result: Mapping[str, Any], share: float) -> Trial:
@@ -241,7 +251,7 @@ class _Search:
             figures = self._with_latency(figures, job.model_path.read_bytes())
             reason = beyond(figures, self.budgets)
             if figures.get("unequal"):
-                reason = f"{figures['unequal']:g} actions differ on {self.settings.target}"
+                reason = f"{figures['unequal']:g} actions differ on {self.target}"
         return Trial(
             arm.name, job.recipe, share, figures, result["retention"], job.episodes,
             result["seconds"], figures.get(self.size_name, float("inf")), job.model_path, reason,

@@ -35,9 +35,10 @@ class Job:
     settings: Settings
     policy: str
     recipe: str
+    target: str
+    wanted: tuple[str, ...]
     folder: Path
     key: str
-    wanted: tuple[str, ...]
     episodes: int
     random_mean: float
     baseline_mean: float
@@ -165,9 +166,8 @@ def make_trial(job: Job) -> None:
         loaded = bench.load(job.policy)
         artifact = loaded.compressed(parse_recipe(job.recipe))
         write_atomic(job.model_path, artifact.model)
-        target = job.settings.target
         result["figures"] = measure_costs(
-            artifact.model, loaded.probe_observations, target, job.wanted
+            artifact.model, loaded.probe_observations, job.target, job.wanted
         )
         result["returns"] = list(_returns(loaded, artifact, job.episodes))
         mean = sum(result["returns"]) / len(result["returns"])

@@ -51,21 +51,20 @@ def _findings(
     if limit is not None:
         size = figures["bytes_on_disk"]
         findings.append(bound(size, limit, f"The file has {format_bytes(size)}"))
-    if room is not None and candidate.settings.target:
-        findings.append(_on_target(candidate, room))
+    target = candidate.settings.target
+    if room is not None and target:
+        findings.append(_on_target(candidate, target, room))
     elif room is not None:
         needed = figures["on_chip_bytes"]
         findings.append(bound(needed, room, f"Weights and activations take {format_bytes(needed)}"))
     return findings
 
 
-def _on_target(candidate: Candidate, room: float) -> Finding:
+def _on_target(candidate: Candidate, target: str, room: float) -> Finding:
     """``fits`` on the microcontroller that was named: all that the policy takes there."""
     if reason := missing_tools():
         return Finding(State.NOT_MEASURED, f"fits: {reason}.")
-    figures = measure_chip(
-        candidate.artifact.model, candidate.settings.target, candidate.loaded.probe_observations
-    )
+    figures = measure_chip(candidate.artifact.model, target, candidate.loaded.probe_observations)
     needed = figures.flash + figures.ram
     return bound(needed, room, f"Flash and RAM on {figures.target} take {format_bytes(needed)}")
 

@@ -35,8 +35,9 @@ class CRuntime:
 
     def acts_like(self, model: bytes) -> str:
         """``"onnx"`` where the actions have ONNX Runtime's bits: the episodes are the same."""
-        controller = CController(model, self.layout)
-        return "onnx" if controller.exact and _same_bits(controller, model) else self.name
+        if parse_program(model).exact and _same_bits(CController(model, self.layout), model):
+            return "onnx"
+        return self.name
 
 
 class CController:
