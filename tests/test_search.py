@@ -109,6 +109,8 @@ def test_a_search_shows_its_winner_and_goes_on_where_it_ended(tmp_path, capsys, 
 
     monkeypatch.setattr(ladder, "widest_that_fits", lambda *given: (8, ""))
     monkeypatch.setattr(ladder, "narrow_arms", lambda widest: [short("narrow@8"), short("narrow@4")])
+    monkeypatch.setattr(ladder, "sparsest_needed", lambda *given: None)
+    monkeypatch.setattr(ladder, "qat_arm", lambda: ladder.Arm("qat", lambda share: "qat:steps=20"))
     monkeypatch.setattr(ladder, "quick_arms", lambda: [ladder.Arm("ptsq", lambda share: "ptsq")])
     monkeypatch.setattr(halving, "RUNGS", (1.0,))
     monkeypatch.setattr("pytest_drlcompress.frontier.search.EPISODES", (2,))
