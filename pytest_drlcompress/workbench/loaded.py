@@ -39,6 +39,7 @@ from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.controller import Controller, Runtime
+from pytest_drlcompress.runtime.factory import make_runtime
 from pytest_drlcompress.workbench.calibration import (
     CALIBRATION_SEEDS,
     EPISODES_PER_SAMPLE,
@@ -49,6 +50,8 @@ PROBE_SEEDS = 2**19 + 2**18 + 2**17
 """First seed of the episodes on which actions are compared: never those calibrated on."""
 
 _PROBE_OBSERVATIONS = 2000
+ORIGINAL = make_runtime()
+"""What the policy itself is run in: its episodes are the reference, its observations teach."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,14 @@ class LoadedPolicy:
             ArtifactError: it does not fit the environment.
         """
         return self.controller_of(self.exported)
+
+    @cached_property
+    def original(self) -> Controller:
+        """``exported`` in ONNX Runtime, whatever runtime is judged.
+
+        What a step learns from must not depend on that: the artifact would.
+        """
+        return ORIGINAL.load(self.exported.model)
 
     @cached_property
     def engine(self) -> Engine:
@@ -153,12 +164,15 @@ class LoadedPolicy:
         seeds: Sequence[int],
         perturb: str = "",
         on_steps: Callable[[int], None] = lambda steps: None,
+        *,
+        runtime: Runtime | None = None,
     ) -> Generator[Episode, None, None]:
-        """Episodes of ``artifact`` in the order of ``seeds``.
+        """Episodes of ``artifact`` in ``runtime`` (the one judged), in the order of ``seeds``.
 
         They are remembered across runs where ``identity`` can tell the environment from others.
         """
         spec, tools = self.policy.env, self.tools
+        runtime = runtime or tools.runtime
         disturbance = self._disturbance(perturb)
         unit = disturbance["observation_std"]
         conditions = f"{spec} {perturb} {'' if unit is None else unit.tolist()}".strip()
@@ -168,7 +182,7 @@ class LoadedPolicy:
             if known is None
             else episode_key(
                 artifact.sha256,
-                f"{conditions} {tools.runtime.acts_like(artifact.model)}",
+                f"{conditions} {runtime.acts_like(artifact.model)}",
                 known,
                 current_versions(),
             )
@@ -183,7 +197,7 @@ class LoadedPolicy:
                 missing,
                 workers=tools.executor,
                 engines=tools.engines,
-                runtime=tools.runtime,
+                runtime=runtime,
                 on_steps=on_steps,
                 **disturbance,
             ),
@@ -220,7 +234,9 @@ class LoadedPolicy:
             return recorded
         count = max(needed, POOL_EPISODES)
         with step_counter(f"{self.policy.id} reference") as on_steps:
-            pool = list(self.episodes(self.exported, range(count), perturb, on_steps))
+            pool = list(
+                self.episodes(self.exported, range(count), perturb, on_steps, runtime=ORIGINAL)
+            )
             if recorded:
                 random, zero = recorded.random, recorded.zero
             else:
@@ -245,11 +261,11 @@ class LoadedPolicy:
         while sum(map(len, rows)) < count:
             seeds = range(first_seed + episodes, first_seed + episodes + EPISODES_PER_SAMPLE)
             for episode in rollout(
-                self.policy.env, self.controller, seeds, record=True, engines=self.tools.engines
+                self.policy.env, self.original, seeds, record=True, engines=self.tools.engines
             ):
                 assert episode.observations is not None
                 rows.append(episode.observations)
             episodes += EPISODES_PER_SAMPLE
         seen = np.concatenate(rows)
         chosen = np.linspace(0, len(seen) - 1, count).round().astype(int)
-        return np.ascontiguousarray(seen[chosen], self.controller.observation_dtype)
+        return np.ascontiguousarray(seen[chosen], self.original.observation_dtype)
