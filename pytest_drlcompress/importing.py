@@ -5,11 +5,11 @@ from pathlib import Path
 
 from torch import nn
 
-from pytest_drlcompress.baselines import record_baseline
+from pytest_drlcompress.baselines import POOL_EPISODES, record_baseline
 from pytest_drlcompress.errors import PolicyError
 from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.load import load_policy_source
-from pytest_drlcompress.progress import step_counter
+from pytest_drlcompress.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,14 +48,14 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.policy!r} cannot become a baseline: only SB3 and sb3-contrib zips can."
             " Gate it where it is, with --drlc-policy"
         )
-    with step_counter("reference returns") as on_steps:
+    with progress_bar("reference returns", POOL_EPISODES, "episodes") as on_episodes:
         record = record_baseline(
             arguments.out,
             network,
             policy.env,
             algorithm=policy.algorithm,
             training={"imported_from": Path(arguments.policy).name},
-            on_steps=on_steps,
+            on_episodes=on_episodes,
         )
     reference = record.reference
     print(

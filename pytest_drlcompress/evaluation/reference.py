@@ -11,6 +11,24 @@ from pytest_drlcompress.errors import BaselineError
 RECORDED_SEEDS = 2**20
 """Recorded reference episodes use seeds below, candidates use seeds from here to 2**31."""
 
+FIRST_LOT = 2000
+"""Episodes of a pool's first lot.
+
+A pool is used lot by lot, and grows by whole lots (``lots``): what is added lies behind what was
+there. The declared range comes from the first lot alone, for the same reason: a test that
+goes on with a larger pool must be the test that was begun.
+"""
+
+
+def lots(size: int) -> list[range]:
+    """The lots of a pool of ``size`` episodes: they end at 2,000, 5,000, 10,000, 20,000 ..."""
+    found, start, end = [], 0, FIRST_LOT
+    while start < size:
+        found.append(range(start, min(end, size)))
+        # 2, 5, 10, 20, 50 ...
+        start, end = end, end * 5 // 2 if str(end)[0] == "2" else end * 2
+    return found
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -62,14 +80,15 @@ class Reference:
     def low(self) -> float:
         """Lower end of the declared range: 10 % of the baseline's gain below all seen.
 
-        Below the random policy's mean, or below the pool's worst episode if that was worse.
+        Below the random policy's mean, or below the first lot's worst episode if that was worse.
         """
-        return min(self.random_mean, *self.returns) - 0.1 * (self.mean - self.random_mean)
+        first = self.returns[:FIRST_LOT]
+        return min(self.random_mean, *first) - 0.1 * (_moments(first)[0] - self.random_mean)
 
     @property
     def high(self) -> float:
-        """Upper end of the declared range: 5 % of its gain above the pool's best episode."""
-        best = max(self.returns)
+        """Upper end of the declared range: 5 % of its gain above the first lot's best."""
+        best = max(self.returns[:FIRST_LOT])
         return best + 0.05 * (best - self.random_mean)
 
     def competence(self, alpha: float = 0.05) -> str | None:

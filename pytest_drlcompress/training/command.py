@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pytest_drlcompress.baselines import FAILURE, record_baseline
+from pytest_drlcompress.baselines import FAILURE, POOL_EPISODES, record_baseline
 from pytest_drlcompress.errors import TrainingError
 from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.store import RECORD, load_network
-from pytest_drlcompress.progress import progress_bar, step_counter
+from pytest_drlcompress.progress import progress_bar
 from pytest_drlcompress.training.checkpoint import TrainingState, only_one
 from pytest_drlcompress.training.recipes import (
     ALGORITHMS,
@@ -102,14 +102,14 @@ def _train(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
         "seconds": state.seconds,
         "curve": state.curve,
     }
-    with step_counter(f"{recipe.id} reference") as on_steps:
+    with progress_bar(f"{recipe.id} reference", POOL_EPISODES, "episodes") as on_episodes:
         record = record_baseline(
             folder,
             load_network(work / "best"),
             env,
             algorithm=recipe.algorithm,
             training=training,
-            on_steps=on_steps,
+            on_episodes=on_episodes,
         )
     reference = record.reference
     print(
