@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pytest_drlcompress import own_rollouts, workbench
+from pytest_drlcompress.baselines.changes import NOISE
 from pytest_drlcompress.compression.registry import builtin_registry
-from pytest_drlcompress.drift import NOISE
+from pytest_drlcompress.core.settings import default_settings
 from pytest_drlcompress.measurement.action_error import measure_action_error
-from pytest_drlcompress.options import default_settings
-from pytest_drlcompress.workbench import Workbench
+from pytest_drlcompress.workbench import calibration as calibration_room
+from pytest_drlcompress.workbench import workbench
+from pytest_drlcompress.workbench.workbench import Workbench
 
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
 POLICIES = ("trpo-hopper", "trpo-halfcheetah", "ppo-halfcheetah", "sac-halfcheetah")
@@ -24,10 +25,10 @@ PAIRS = 6
 @pytest.mark.parametrize("policy", POLICIES)
 def test_other_seeds_stay_within_the_noise(policy, monkeypatch):
     """Other episodes to calibrate on and to compare on, as another processor would give."""
-    calibration, probe = own_rollouts.CALIBRATION_SEEDS, workbench.PROBE_SEEDS
+    calibration, probe = calibration_room.CALIBRATION_SEEDS, workbench.PROBE_SEEDS
     errors: dict[str, list[float]] = {recipe: [] for recipe in RECIPES}
     for pair in range(PAIRS):
-        monkeypatch.setattr(own_rollouts, "CALIBRATION_SEEDS", calibration + 1000 * pair)
+        monkeypatch.setattr(calibration_room, "CALIBRATION_SEEDS", calibration + 1000 * pair)
         monkeypatch.setattr(workbench, "PROBE_SEEDS", probe + 1000 * pair)
         bench = Workbench(default_settings(baselines=BASELINES, workers=1), builtin_registry())
         for recipe in RECIPES:

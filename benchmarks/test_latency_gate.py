@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from pytest_drlcompress.verdict import State
+from pytest_drlcompress.core.verdict import State
 
 POLICY = os.environ.get("DRLC_BENCHMARK_POLICY", "sac-halfcheetah")
 VARIANTS = os.environ.get("DRLC_BENCHMARK_VARIANTS", "ptdq,l2@50").split(",")
@@ -26,11 +26,11 @@ REPEATS = int(os.environ.get("DRLC_BENCHMARK_REPEATS", "10"))
 JUDGE = """
 import json, sys
 from pathlib import Path
-from pytest_drlcompress.budgets import Budgets
+from pytest_drlcompress.gates.budgets import Budgets
 from pytest_drlcompress.compression.registry import builtin_registry
-from pytest_drlcompress.costs import judge_latency
-from pytest_drlcompress.options import default_settings
-from pytest_drlcompress.workbench import Workbench
+from pytest_drlcompress.gates.latency import judge_latency
+from pytest_drlcompress.core.settings import default_settings
+from pytest_drlcompress.workbench.workbench import Workbench
 
 policy, asked = sys.argv[1], json.loads(sys.argv[2])
 settings = default_settings(policies=(policy,), baselines=Path("baselines"))

@@ -24,13 +24,13 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 from torch import nn
 
-from pytest_drlcompress.compression.export import export_onnx
-from pytest_drlcompress.evaluation.mujoco_engine import quiet_mujoco
+from pytest_drlcompress.environments.mujoco.engine import quiet_mujoco
+from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.evaluation.executors.local import Crew
 from pytest_drlcompress.evaluation.rollout import SLOTS, engine_choice, rollout
-from pytest_drlcompress.evaluation.workers import Crew
-from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.policies.network import squash_layers
-from pytest_drlcompress.runtime.onnx import OnnxController
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
 ROUNDS = int(os.environ.get("DRLC_BENCHMARK_ROUNDS", "5"))
 SECONDS = float(os.environ.get("DRLC_BENCHMARK_SECONDS", "1.0"))

@@ -4,35 +4,35 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pytest_drlcompress.errors import DrlcError
+from pytest_drlcompress.core.errors import DrlcError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 2 and a line on standard error for what the user can mend."""
-    from pytest_drlcompress import (
-        baselines_command,
-        compare_command,
-        compress_command,
-        costs_command,
-        importing,
-        sparsity_command,
-        sweep_command,
+    from pytest_drlcompress.cli import (
+        baselines,
+        compare,
+        compress,
+        costs,
+        import_policy,
+        sparsity,
+        sweep,
+        train,
     )
-    from pytest_drlcompress.training import command as training
 
     parser = argparse.ArgumentParser(prog="python -m pytest_drlcompress", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, module, summary in (
-        ("train", training, "train baselines from recipes.toml; the same command resumes"),
-        ("baselines", baselines_command, "list the baselines, or verify what is recorded of them"),
-        ("import", importing, "make an SB3 zip a baseline"),
-        ("sweep", sweep_command, "find the most pruning that keeps the return"),
-        ("compare", compare_command, "compare two JSON reports: what got better, what got worse"),
-        ("costs", costs_command, "what variants cost: microseconds, bytes, estimated energy"),
-        ("compress", compress_command, "write the ONNX file that a recipe makes of a policy"),
+        ("train", train, "train baselines from recipes.toml; the same command resumes"),
+        ("baselines", baselines, "list the baselines, or verify what is recorded of them"),
+        ("import", import_policy, "make an SB3 zip a baseline"),
+        ("sweep", sweep, "find the most pruning that keeps the return"),
+        ("compare", compare, "compare two JSON reports: what got better, what got worse"),
+        ("costs", costs, "what variants cost: microseconds, bytes, estimated energy"),
+        ("compress", compress, "write the ONNX file that a recipe makes of a policy"),
         (
             "sparsity",
-            sparsity_command,
+            sparsity,
             "measure a policy at rising sparsity, with and without QAT",
         ),
     ):

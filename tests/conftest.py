@@ -11,16 +11,17 @@ import torch
 from counting import ENV_ID, CountingEnv
 from hypothesis import settings
 
+import pytest_drlcompress.baselines.fingerprint
+import pytest_drlcompress.baselines.verdicts
+
 # pytester forgets modules that its runs import, and NumPy and torch refuse to be imported twice
 import pytest_drlcompress.compression.registry
-import pytest_drlcompress.fingerprint
-import pytest_drlcompress.judgements
-import pytest_drlcompress.records
+import pytest_drlcompress.gates.retention
 import pytest_drlcompress.reporting.report
 import pytest_drlcompress.reporting.terminal
 import pytest_drlcompress.reporting.write
-import pytest_drlcompress.workbench
-from pytest_drlcompress.compression.export import export_onnx
+import pytest_drlcompress.workbench.workbench
+from pytest_drlcompress.onnx_graph.export import export_onnx
 
 pytest_drlcompress.compression.registry.builtin_registry()  # imports every step
 if all(map(importlib.util.find_spec, ("jinja2", "matplotlib"))):

@@ -9,8 +9,8 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.episodes import Episode
-from pytest_drlcompress.policies.environment import EnvSpec
 
 ENV_ID = "drlcTests/Counting-v0"
 

@@ -1,8 +1,8 @@
 """A report with everything in it, as a run with every gate would make it."""
 
+from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.reporting.report import Report
 from pytest_drlcompress.reporting.results import Failure, Judged
-from pytest_drlcompress.verdict import State, Verdict
 
 VARIANTS = ("fp32", "ptdq", "ptsq:equalize=true", "sparse@95+qat", "l2@30")
 FACTS = {

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pytest_drlcompress.core.verdict import Verdict
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.retention import (
     Progress,
@@ -13,7 +14,6 @@ from pytest_drlcompress.evaluation.retention import (
     judge,
     pool_order,
 )
-from pytest_drlcompress.verdict import Verdict
 
 SHA, OTHER_SHA = "0" * 64, "f" * 64
 ENV = "Hopper-v5"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.environments.spec import EnvSpec
 
 ENV = EnvSpec.parse("Hopper-v5")
 SPANS = np.geomspace(0.3, 25, 11).astype(np.float32)

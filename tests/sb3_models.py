@@ -13,10 +13,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pytest_drlcompress.errors import PolicyError
-from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.policy import Policy
-from pytest_drlcompress.policies.sb3 import load_sb3
+from pytest_drlcompress.policies.sb3.load import load_sb3
 
 SMALL = {"net_arch": [24, 16]}
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_drlcompress.compression.export import export_onnx
-from pytest_drlcompress.compression.post_training import quantize_statically
+from pytest_drlcompress.compression.quantization.post_training import quantize_statically
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.measurement.activations import live_activation_bytes, peak_activation_bytes
+from pytest_drlcompress.onnx_graph.export import export_onnx
 from tests.samples import Samples
 
 FLOAT = np.dtype(np.float32)

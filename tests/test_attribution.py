@@ -6,14 +6,14 @@ import torch
 from samples import Samples
 from torch import nn
 
-from pytest_drlcompress.compression.compress import compress, export_policy
+from pytest_drlcompress.compression.pipeline import compress, export_policy
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.measurement.action_error import measure_action_error
 from pytest_drlcompress.measurement.attribution import attribute_error
-from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.policy import Policy
-from pytest_drlcompress.runtime.onnx import OnnxController
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
 ENV = EnvSpec.parse("Hopper-v5")
 SMALL = 4

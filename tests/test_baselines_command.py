@@ -10,11 +10,11 @@ import pytest
 
 from conftest import ROOT
 from pytest_drlcompress.__main__ import main
-from pytest_drlcompress.baselines import FAILURE, rate, read_baseline_record
+from pytest_drlcompress.baselines.record import FAILURE, rate, read_baseline_record
+from pytest_drlcompress.core.files import write_json
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.reproduce import compare
-from pytest_drlcompress.files import write_json
-from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.load import baseline_ids
 from pytest_drlcompress.policies.store import load_network, save_network
 from pytest_drlcompress.reporting.baseline_table import markdown_table, read_rows, sparkline
@@ -185,7 +185,7 @@ class TestVerify:
 
 
 def test_measuring_again_keeps_the_policy_and_its_verdicts(capsys, monkeypatch, folder):
-    monkeypatch.setattr("pytest_drlcompress.baselines.POOL_EPISODES", 20)
+    monkeypatch.setattr("pytest_drlcompress.baselines.record.POOL_EPISODES", 20)
     before = read(folder)
     damaged = read(folder)
     del damaged["reference"]["lengths"], damaged["quality"]

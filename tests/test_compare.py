@@ -6,7 +6,7 @@ import pytest
 from reports import FACTS
 
 from pytest_drlcompress.__main__ import main
-from pytest_drlcompress.verdict import State, Verdict
+from pytest_drlcompress.core.verdict import State, Verdict
 
 
 def verdict(gate="retention", state="PASS", estimate=1.0, interval=None, variant="ptsq"):

@@ -8,14 +8,14 @@ from onnx import numpy_helper
 from samples import ENV, Samples
 from torch import nn
 
-from pytest_drlcompress.compression.compress import compress, export_policy
+from pytest_drlcompress.compression.pipeline import compress, export_policy
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
-from pytest_drlcompress.errors import PolicyError, RecipeError
-from pytest_drlcompress.measurement.kernels import executed_kernels
+from pytest_drlcompress.core.errors import PolicyError, RecipeError
+from pytest_drlcompress.onnx_graph.kernels import executed_kernels
 from pytest_drlcompress.policies.network import clip_layer, normalize_layer, squash_layers
 from pytest_drlcompress.policies.policy import Policy
-from pytest_drlcompress.runtime.onnx import OnnxController
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
 
 def make_policy(kind):

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from pytest_drlcompress.budgets import Budgets, recorded_budgets
+from pytest_drlcompress.core.quantities import format_bytes, parse_bytes
+from pytest_drlcompress.core.settings import default_settings
+from pytest_drlcompress.core.verdict import State, Verdict
+from pytest_drlcompress.gates.budgets import Budgets, recorded_budgets
 from pytest_drlcompress.measurement import latency
 from pytest_drlcompress.measurement.latency import compare_calls, measure_deadline, miss_interval
-from pytest_drlcompress.options import default_settings
-from pytest_drlcompress.quantities import format_bytes, parse_bytes
 from pytest_drlcompress.reporting.text import verdict_line
-from pytest_drlcompress.verdict import State, Verdict
 from tests.test_measurement import Busy
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pytest_drlcompress.errors import CounterError
+from pytest_drlcompress.core.errors import CounterError
 from pytest_drlcompress.measurement import energy_counters
 from pytest_drlcompress.measurement.energy import energy_per_inference, measure_windows
 from pytest_drlcompress.measurement.energy_counters import (

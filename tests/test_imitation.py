@@ -4,8 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_drlcompress.compression.imitation import action_loss, reproducible_training, split
-from pytest_drlcompress.errors import RecipeError
+from pytest_drlcompress.compression.distillation.loss import (
+    action_loss,
+    reproducible_training,
+    split,
+)
+from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.policies.network import Argmax
 
 

@@ -6,9 +6,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from conftest import ROOT
-from pytest_drlcompress.compression.export import export_onnx
-from pytest_drlcompress.compression.post_training import quantize_statically
-from pytest_drlcompress.measurement.kernels import (
+from pytest_drlcompress.compression.quantization.post_training import quantize_statically
+from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.onnx_graph.kernels import (
     contains_quantization,
     executed_kernels,
     in_fp32_although_quantized,

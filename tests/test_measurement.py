@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_drlcompress.environments.spec import ActionSpec
 from pytest_drlcompress.measurement.action_error import measure_action_error
 from pytest_drlcompress.measurement.latency import measure_latency_ratio, median_interval
-from pytest_drlcompress.policies.environment import ActionSpec
 
 
 class Busy:

@@ -9,15 +9,15 @@ from samples import Samples
 from test_qat import QUICK, make, make_policy
 from torch import nn
 
-from pytest_drlcompress.compression.export import export_onnx
-from pytest_drlcompress.compression.packed import PackedWeight, pack, write_packed
-from pytest_drlcompress.errors import RecipeError
-from pytest_drlcompress.measurement.kernels import (
+from pytest_drlcompress.compression.quantization.packed import PackedWeight, pack, write_packed
+from pytest_drlcompress.core.errors import RecipeError
+from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.onnx_graph.kernels import (
     contains_quantization,
     executed_kernels,
     in_fp32_although_quantized,
 )
-from pytest_drlcompress.runtime.onnx import OnnxController
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
 RNG = np.random.default_rng(0)
 

@@ -26,15 +26,17 @@ def pytest_unconfigure(config):
     patch.undo()
 """
 
+QUANTIZATION = "pytest_drlcompress.compression.quantization"
+
 SEEDS = """
-    from pytest_drlcompress import own_rollouts
-    patch.setattr(own_rollouts, "CALIBRATION_SEEDS", 1)
+    from pytest_drlcompress.workbench import calibration
+    patch.setattr(calibration, "CALIBRATION_SEEDS", 1)
 """
 
 ZERO_POINT = """
     import onnx
     from onnx import numpy_helper
-    from pytest_drlcompress.compression import post_training
+    from pytest_drlcompress.compression.quantization import post_training
 
     right = post_training.quantize_statically
 
@@ -51,7 +53,7 @@ ZERO_POINT = """
 """
 
 MORE_PRUNING = """
-    from pytest_drlcompress.compression import structured
+    from pytest_drlcompress.compression.pruning import structured
 
     right = structured.plan_channels
     patch.setattr(
@@ -121,7 +123,10 @@ def test_other_calibration_seeds(recorded):
     for message in messages.values():
         assert "ptsq calibration first_seed 655360 -> 1." in message
         assert "unchanged: nodes" in message
-        assert "Place: step ptsq (pytest_drlcompress.compression.post_training)." in message
+        assert (
+            "Place: step ptsq (pytest_drlcompress.compression.quantization.post_training)."
+            in message
+        )
         assert "record it: pytest suites/ --drlc-policy=trpo-hopper --drlc-record" in message
 
 
@@ -133,7 +138,10 @@ def test_a_wrong_zero_point(recorded):
         assert "its recipe's settings are unchanged" in message
         assert "Changed in it: zero points; unchanged: nodes, scales, weights." in message
         assert "Mean action error 0.00" in message
-        assert "Place: step ptsq (pytest_drlcompress.compression.post_training)." in message
+        assert (
+            "Place: step ptsq (pytest_drlcompress.compression.quantization.post_training)."
+            in message
+        )
 
 
 def test_more_pruning(recorded):
@@ -143,7 +151,7 @@ def test_more_pruning(recorded):
     for message in messages.values():
         assert "l2 channels 1 64, 45 -> 64, 42; l2 channels 3 64, 45 -> 64, 42" in message
         assert "Bytes 12,655 -> " in message
-        assert "Place: step l2 (pytest_drlcompress.compression.structured)." in message
+        assert "Place: step l2 (pytest_drlcompress.compression.pruning.structured)." in message
 
 
 def test_a_dropped_vecnormalize(suites):

@@ -6,9 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_drlcompress.benchmarking import _not_recording
-from pytest_drlcompress.comparing import comparison_lines, find_named_run, recorded_run
-from pytest_drlcompress.verdict import State, Verdict
+from pytest_drlcompress.core.verdict import State, Verdict
+from pytest_drlcompress.plugin.benchmark import _not_recording
+from pytest_drlcompress.plugin.benchmark_compare import (
+    comparison_lines,
+    find_named_run,
+    recorded_run,
+)
 
 BENCHMARK = "def test_speed(benchmark): benchmark(sum, [1, 2])"
 

@@ -13,12 +13,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
-from pytest_drlcompress.errors import BaselineError, PolicyError, UntrustedPickleError
-from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.core.errors import BaselineError, PolicyError, UntrustedPickleError
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.policies.store import save_network
-from pytest_drlcompress.runtime.onnx import OnnxController
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
 PENDULUM = EnvSpec.parse("Pendulum-v1")
 CARTPOLE = EnvSpec.parse("CartPole-v1")

@@ -27,11 +27,11 @@ from sb3_models import (
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from zoo import zoo_path
 
-from pytest_drlcompress.errors import PolicyError
+from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import rollout
-from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.policy import Policy
-from pytest_drlcompress.policies.sb3 import load_sb3
+from pytest_drlcompress.policies.sb3.load import load_sb3
 
 
 @pytest.fixture(autouse=True)

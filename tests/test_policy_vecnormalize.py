@@ -15,13 +15,13 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from zoo import zoo_path
 
-from pytest_drlcompress.errors import PolicyError, UntrustedPickleError
+from pytest_drlcompress.core.errors import PolicyError, UntrustedPickleError
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import rollout
-from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.policies.network import normalize_layer
 from pytest_drlcompress.policies.policy import Policy
-from pytest_drlcompress.policies.sb3 import load_sb3
-from pytest_drlcompress.policies.vecnormalize import find_vecnormalize, read_vecnormalize
+from pytest_drlcompress.policies.sb3.load import load_sb3
+from pytest_drlcompress.policies.sb3.vecnormalize import find_vecnormalize, read_vecnormalize
 
 
 @pytest.fixture(autouse=True)

@@ -8,22 +8,22 @@ from onnx import numpy_helper
 from samples import ENV, SPANS, Samples
 from torch import nn
 
-from pytest_drlcompress.compression.compress import compress, export_policy
-from pytest_drlcompress.compression.distill import distill
-from pytest_drlcompress.compression.export import export_onnx, export_program
-from pytest_drlcompress.compression.fake_quant import Grid, insert_fake_quantizers
-from pytest_drlcompress.compression.placement import read_placement, write_arrays
-from pytest_drlcompress.compression.post_training import quantize_statically
-from pytest_drlcompress.compression.qat import equalize_network
-from pytest_drlcompress.compression.quantizer import dequantize, quantize
+from pytest_drlcompress.compression.distillation.distill import distill
+from pytest_drlcompress.compression.pipeline import compress, export_policy
+from pytest_drlcompress.compression.quantization.fake_quant import Grid, insert_fake_quantizers
+from pytest_drlcompress.compression.quantization.post_training import quantize_statically
+from pytest_drlcompress.compression.quantization.qat import equalize_network
+from pytest_drlcompress.compression.quantization.quantizer import dequantize, quantize
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import Result, StepKind, builtin_registry
-from pytest_drlcompress.errors import PolicyError, RecipeError
+from pytest_drlcompress.core.errors import PolicyError, RecipeError
 from pytest_drlcompress.measurement.action_error import measure_action_error
-from pytest_drlcompress.measurement.kernels import executed_kernels
+from pytest_drlcompress.onnx_graph.export import export_onnx, export_program
+from pytest_drlcompress.onnx_graph.kernels import executed_kernels
+from pytest_drlcompress.onnx_graph.placement import read_placement, write_arrays
 from pytest_drlcompress.policies.network import clip_layer, normalize_layer, squash_layers
 from pytest_drlcompress.policies.policy import Policy
-from pytest_drlcompress.runtime.onnx import OnnxController
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
 QUICK = "steps=150,samples=1500,lr=0.002"
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_drlcompress.compression.quantizer import (
+from pytest_drlcompress.compression.quantization.quantizer import (
     QuantizationParameters,
     QuantizerSpec,
     choose_parameters,
@@ -17,7 +17,7 @@ from pytest_drlcompress.compression.quantizer import (
     fake_quantize,
     quantize,
 )
-from pytest_drlcompress.errors import ArtifactError, QuantizationError
+from pytest_drlcompress.core.errors import ArtifactError, QuantizationError
 from pytest_drlcompress.testing import (
     arrays,
     check_quantizer,
@@ -285,7 +285,7 @@ def test_arrays_keep_to_what_was_asked(x):
 def test_the_checks_run_without_torch():
     code = (
         "import sys, numpy; from pytest_drlcompress import testing as t;"
-        "from pytest_drlcompress.compression.quantizer import QuantizerSpec;"
+        "from pytest_drlcompress.compression.quantization.quantizer import QuantizerSpec;"
         "t.check_quantizer(t.reference_quantizer(QuantizerSpec()), numpy.float32([1, 2]));"
         "assert 'torch' not in sys.modules"
     )

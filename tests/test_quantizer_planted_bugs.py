@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from pytest_drlcompress import testing
-from pytest_drlcompress.compression.quantizer import (
+from pytest_drlcompress.compression.quantization.quantizer import (
     QuantizationParameters,
     QuantizerSpec,
     choose_parameters,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_drlcompress.compression.quantizer import (
+from pytest_drlcompress.compression.quantization.quantizer import (
     QuantizerSpec,
     choose_parameters,
     fake_quantize,

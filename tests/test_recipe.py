@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from pytest_drlcompress.compression.recipe import Recipe, Step, parse_recipe, variant_id
 from pytest_drlcompress.compression.registry import Result, StepKind, builtin_registry
-from pytest_drlcompress.errors import EnvironmentSpecError, OptionTextError, RecipeError
-from pytest_drlcompress.optiontext import format_options, parse_options
-from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.core.errors import EnvironmentSpecError, OptionTextError, RecipeError
+from pytest_drlcompress.core.key_values import format_options, parse_options
+from pytest_drlcompress.environments.spec import EnvSpec
 
 words = st.from_regex(r"[a-z][a-z_-]{0,8}", fullmatch=True).filter(
     lambda word: word not in ("true", "false", "inf", "nan", "infinity")

@@ -8,9 +8,14 @@ import sys
 import pytest
 from reports import FACTS
 
-from pytest_drlcompress.drift import find_change
-from pytest_drlcompress.records import ARTIFACT, Expectation, expectation, record_verdicts
-from pytest_drlcompress.verdict import State, Verdict
+from pytest_drlcompress.baselines.changes import find_change
+from pytest_drlcompress.baselines.verdicts import (
+    ARTIFACT,
+    Expectation,
+    expectation,
+    record_verdicts,
+)
+from pytest_drlcompress.core.verdict import State, Verdict
 
 
 def verdict(gate="retention", variant="ptsq", state=State.PASS, estimate=0.98765):
@@ -84,8 +89,8 @@ class TestWriting:
 RECORD_ONE = """
 import sys
 from pathlib import Path
-from pytest_drlcompress.records import record_verdicts
-from pytest_drlcompress.verdict import State, Verdict
+from pytest_drlcompress.baselines.verdicts import record_verdicts
+from pytest_drlcompress.core.verdict import State, Verdict
 
 folder, variant = Path(sys.argv[1]), sys.argv[2]
 for gate in ("retention", "action error"):
@@ -95,7 +100,7 @@ for gate in ("retention", "action error"):
 
 KILLED = """
 import os, signal
-import pytest_drlcompress.files as files
+import pytest_drlcompress.core.files as files
 
 def kill(handle):
     os.kill(os.getpid(), signal.SIGKILL)  # the new content is written, and not yet in place

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pytest_drlcompress.core.verdict import State, Verdict
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.reference import RECORDED_SEEDS, Reference
 from pytest_drlcompress.evaluation.references import (
     RANDOM_SEEDS,
@@ -20,8 +22,6 @@ from pytest_drlcompress.evaluation.retention import (
     pool_order,
 )
 from pytest_drlcompress.evaluation.rollout import rollout
-from pytest_drlcompress.policies.environment import EnvSpec
-from pytest_drlcompress.verdict import State, Verdict
 
 CARTPOLE = EnvSpec("CartPole-v1")
 HOPPER = EnvSpec("Hopper-v5")

@@ -8,11 +8,11 @@ import jsonschema
 import pytest
 from reports import HOSTILE, VARIANTS, full_report
 
+from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.reporting.markdown import markdown
 from pytest_drlcompress.reporting.report import SCHEMA
 from pytest_drlcompress.reporting.results import Judged
 from pytest_drlcompress.reporting.table import tone
-from pytest_drlcompress.verdict import State, Verdict
 
 GATES = ("suites/test_return_retention.py", "suites/test_quantization_error.py")
 FILES = ("--drlc-report=out/r.json", "--drlc-report=out/r.md")

@@ -20,7 +20,8 @@ from retention_gate import (
     tight_pool,
 )
 
-from pytest_drlcompress.errors import BaselineError
+from pytest_drlcompress.core.errors import BaselineError
+from pytest_drlcompress.core.verdict import State
 from pytest_drlcompress.evaluation.eprocess import ReturnRange
 from pytest_drlcompress.evaluation.reference import RECORDED_SEEDS, Reference
 from pytest_drlcompress.evaluation.retention import (
@@ -28,7 +29,6 @@ from pytest_drlcompress.evaluation.retention import (
     episode_seeds,
     pool_order,
 )
-from pytest_drlcompress.verdict import State
 
 # --- the reference ---------------------------------------------------------------------------
 

@@ -22,13 +22,13 @@ from retention_gate import (
     reread,
 )
 
-from pytest_drlcompress.errors import EpisodeError
+from pytest_drlcompress.core.errors import EpisodeError
+from pytest_drlcompress.core.verdict import State
 from pytest_drlcompress.evaluation.retention import (
     RetentionSettings,
     judge,
     pool_order,
 )
-from pytest_drlcompress.verdict import State
 
 # --- returns outside the declared range --------------------------------------------------------
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from counting import Mirror, counting, expected
 
-from pytest_drlcompress.errors import ActionError, EnvironmentSpecError, EpisodeError
+from pytest_drlcompress.core.errors import ActionError, EnvironmentSpecError, EpisodeError
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.episodes import run_episodes
 from pytest_drlcompress.evaluation.rollout import (
     RandomPilot,
@@ -12,7 +13,6 @@ from pytest_drlcompress.evaluation.rollout import (
     make_stepper,
     rollout,
 )
-from pytest_drlcompress.policies.environment import EnvSpec
 
 pytestmark = [
     pytest.mark.usefixtures("counting_env"),

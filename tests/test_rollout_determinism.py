@@ -11,11 +11,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, quantize_dynamic, quantize_static
 
-from pytest_drlcompress.errors import ActionError
+from pytest_drlcompress.core.errors import ActionError
+from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.evaluation.executors.local import Crew
 from pytest_drlcompress.evaluation.rollout import engine_choice, rollout
-from pytest_drlcompress.evaluation.workers import Crew
-from pytest_drlcompress.policies.environment import EnvSpec
-from pytest_drlcompress.runtime.onnx import OnnxController
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
 # violent actions on a body that never falls: rounding differences grow by orders within 150 steps
 CHEETAH = EnvSpec.parse("HalfCheetah-v5:max_episode_steps=150")
@@ -182,7 +182,7 @@ def test_workers(kind, artifact, expected):
 def test_the_engines_give_the_same_returns(artifact, expected, monkeypatch):
     """Also through the whole loop: Gymnasium's own stepping, in one slot and in sixteen."""
     assert engine_choice(HOPPER).name == "mujoco", engine_choice(HOPPER).reason
-    monkeypatch.setattr("pytest_drlcompress.evaluation.mujoco_engine.PROVEN_MUJOCO", ())
+    monkeypatch.setattr("pytest_drlcompress.environments.mujoco.engine.PROVEN_MUJOCO", ())
     assert engine_choice(HOPPER).name == "gymnasium"
     assert outcome(HOPPER, artifact("fp32", HOPPER)) == expected(HOPPER, "fp32")
     assert outcome(HOPPER, artifact("fp32", HOPPER), slots=1) == expected(HOPPER, "fp32")
@@ -203,7 +203,7 @@ def test_another_process(artifact, expected, tmp_path):
     code = (
         "import sys; from pathlib import Path;"
         " from pytest_drlcompress.evaluation.rollout import rollout;"
-        " from pytest_drlcompress.policies.environment import EnvSpec;"
+        " from pytest_drlcompress.environments.spec import EnvSpec;"
         " episodes = rollout(EnvSpec.parse(sys.argv[1]), Path(sys.argv[2]).read_bytes(),"
         " [int(seed) for seed in sys.argv[3:]]);"
         " print(*(episode.total.hex() for episode in episodes))"

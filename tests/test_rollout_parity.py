@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from zoo import zoo_path
 
-from pytest_drlcompress.evaluation import mujoco_engine, mujoco_stepper
-from pytest_drlcompress.evaluation.gymnasium import GymnasiumStepper
-from pytest_drlcompress.evaluation.mujoco_engine import mujoco_setup
-from pytest_drlcompress.evaluation.mujoco_stepper import MujocoStepper
-from pytest_drlcompress.evaluation.perturb import UNPERTURBED, Perturbation
-from pytest_drlcompress.policies.environment import EnvSpec
-from pytest_drlcompress.policies.sb3 import load_sb3
+from pytest_drlcompress.environments.gymnasium import GymnasiumStepper
+from pytest_drlcompress.environments.mujoco import engine as mujoco_engine
+from pytest_drlcompress.environments.mujoco import stepper as mujoco_stepper
+from pytest_drlcompress.environments.mujoco.engine import mujoco_setup
+from pytest_drlcompress.environments.mujoco.stepper import MujocoStepper
+from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
+from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.policies.sb3.load import load_sb3
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*out of date")
 

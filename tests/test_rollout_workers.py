@@ -12,13 +12,13 @@ import gymnasium as gym
 import pytest
 from counting import CountingEnv, Mirror, counting, expected
 
-from pytest_drlcompress.errors import EpisodeError
+from pytest_drlcompress.core.errors import EpisodeError
+from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.evaluation.executors.local import Crew
 from pytest_drlcompress.evaluation.rollout import (
     ZeroPilot,
     rollout,
 )
-from pytest_drlcompress.evaluation.workers import Crew
-from pytest_drlcompress.policies.environment import EnvSpec
 
 WAIT_S = 60
 pytestmark = [
@@ -44,7 +44,7 @@ def alive(pid):
 
 def test_closing_stops_the_workers(monkeypatch):
     """After closing no thread of the rollout runs on; it is not even interrupted."""
-    monkeypatch.setattr("pytest_drlcompress.evaluation.workers.PATIENCE_S", 1e6)
+    monkeypatch.setattr("pytest_drlcompress.evaluation.executors.local.PATIENCE_S", 1e6)
     spec = EnvSpec.parse("HalfCheetah-v5")
     episodes = rollout(spec, ZeroPilot(spec.action), range(10**6), workers=2)
     next(episodes)
@@ -137,7 +137,9 @@ def test_environments_that_take_forever_to_make(monkeypatch):
         while True:
             pass
 
-    monkeypatch.setattr("pytest_drlcompress.evaluation.gymnasium.GymnasiumEngine.stepper", forever)
+    monkeypatch.setattr(
+        "pytest_drlcompress.environments.gymnasium.GymnasiumEngine.stepper", forever
+    )
     with pytest.raises(EpisodeError, match="could not be made within 1 s"):
         list(rollout(counting(), Mirror(), [1], step_timeout_s=0.1))
 
@@ -159,8 +161,8 @@ def test_an_environment_that_other_processes_cannot_know_uses_one_worker():
 SCRIPT = """
 import signal
 from pytest_drlcompress.evaluation.rollout import ZeroPilot, rollout
-from pytest_drlcompress.evaluation.workers import Crew
-from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.evaluation.executors.local import Crew
+from pytest_drlcompress.environments.spec import EnvSpec
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 spec = EnvSpec.parse("HalfCheetah-v5")

@@ -7,14 +7,14 @@ import torch
 from onnx import numpy_helper
 from scipy.sparse import csr_matrix
 
-from pytest_drlcompress.compression.export import export_onnx
-from pytest_drlcompress.compression.packed import PackedWeight, write_packed
-from pytest_drlcompress.compression.post_training import quantize_statically
+from pytest_drlcompress.compression.quantization.packed import PackedWeight, write_packed
+from pytest_drlcompress.compression.quantization.post_training import quantize_statically
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.measurement.size import measure_size, strip
-from pytest_drlcompress.measurement.weights import layer_weights
-from pytest_drlcompress.runtime.onnx import OnnxController
+from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.onnx_graph.weights import layer_weights
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
 from tests.samples import Samples
 
 RNG = np.random.default_rng(0)

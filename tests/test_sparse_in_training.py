@@ -10,13 +10,13 @@ import torch
 from sb3_contrib import TRPO
 from test_training import RECIPES, command, kill_at_a_random_moment, segment, train
 
+from pytest_drlcompress.compression.in_training.callback import SparseTraining, actor_layers
+from pytest_drlcompress.compression.in_training.export import export_sparse
 from pytest_drlcompress.compression.recipe import parse_recipe
-from pytest_drlcompress.compression.sb3_callback import SparseTraining, actor_layers
-from pytest_drlcompress.compression.sb3_export import export_sparse
-from pytest_drlcompress.errors import RecipeError, TrainingError
-from pytest_drlcompress.measurement.kernels import executed_kernels
+from pytest_drlcompress.core.errors import RecipeError, TrainingError
 from pytest_drlcompress.measurement.sparsity import measure_sparsity
-from pytest_drlcompress.runtime.onnx import OnnxController
+from pytest_drlcompress.onnx_graph.kernels import executed_kernels
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
 from pytest_drlcompress.training.sparse import SparsePlan
 
 OFF_POLICY = {"learning_starts": 50, "batch_size": 16, "train_freq": 4, "gradient_steps": 2}

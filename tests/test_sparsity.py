@@ -7,14 +7,14 @@ from samples import Samples
 from test_qat import make, make_policy
 from torch import nn
 
-from pytest_drlcompress.compression.criteria import CRITERIA, Saliency
-from pytest_drlcompress.compression.distribution import layer_counts, layer_densities
-from pytest_drlcompress.compression.masks import MaskedWeights, linear_weights
-from pytest_drlcompress.compression.schedule import CubicSchedule
-from pytest_drlcompress.compression.sparse_training import standardize, unstandardize
-from pytest_drlcompress.errors import RecipeError
+from pytest_drlcompress.compression.pruning.criteria import CRITERIA, Saliency
+from pytest_drlcompress.compression.pruning.distribution import layer_counts, layer_densities
+from pytest_drlcompress.compression.pruning.masks import MaskedWeights, linear_weights
+from pytest_drlcompress.compression.pruning.schedule import CubicSchedule
+from pytest_drlcompress.compression.pruning.sparse import standardize, unstandardize
+from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.measurement.sparsity import measure_sparsity
-from pytest_drlcompress.measurement.weights import layer_weights
+from pytest_drlcompress.onnx_graph.weights import layer_weights
 
 SHAPES = [(256, 17), (256, 256), (6, 256)]
 QUICK = "steps=60,rounds=3,samples=400"

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pytest_drlcompress.compression import distribution
-from pytest_drlcompress.compression.masks import MaskedWeights
-from pytest_drlcompress.compression.schedule import CubicSchedule
+from pytest_drlcompress.compression.pruning import distribution
+from pytest_drlcompress.compression.pruning.masks import MaskedWeights
+from pytest_drlcompress.compression.pruning.schedule import CubicSchedule
 from pytest_drlcompress.testing.masked_adam import MaskedAdam
 
 

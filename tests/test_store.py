@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_drlcompress.errors import BaselineError, PolicyError
+from pytest_drlcompress.core.errors import BaselineError, PolicyError
+from pytest_drlcompress.core.files import sha256_of, write_atomic, write_json
 from pytest_drlcompress.evaluation.cache import EpisodeCache, through_cache
 from pytest_drlcompress.evaluation.episodes import Episode
-from pytest_drlcompress.files import sha256_of, write_atomic, write_json
 from pytest_drlcompress.policies.network import normalize_layer, squash_layers
 from pytest_drlcompress.policies.store import load_network, load_policy, save_network
 

@@ -7,14 +7,14 @@ import pytest
 
 from conftest import ROOT
 from pytest_drlcompress.__main__ import main
-from pytest_drlcompress.artifact import Artifact
+from pytest_drlcompress.baselines.variants import load_variant, store_variant
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
-from pytest_drlcompress.errors import BaselineError
+from pytest_drlcompress.core.artifact import Artifact
+from pytest_drlcompress.core.errors import BaselineError
+from pytest_drlcompress.core.settings import default_settings
 from pytest_drlcompress.measurement.sparsity import measure_sparsity
-from pytest_drlcompress.options import default_settings
-from pytest_drlcompress.stored_variants import load_variant, store_variant
-from pytest_drlcompress.workbench import Workbench
+from pytest_drlcompress.workbench.workbench import Workbench
 
 OPTIONS = "steps=20,rounds=1,samples=300"
 RECIPE = f"sparse@60:{OPTIONS}"

@@ -9,22 +9,26 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from pytest_drlcompress.artifact import Artifact
-from pytest_drlcompress.compression.compress import compress, export_policy
-from pytest_drlcompress.compression.recipe import parse_recipe
-from pytest_drlcompress.compression.registry import builtin_registry
-from pytest_drlcompress.compression.structured import (
+from pytest_drlcompress.compression.pipeline import compress, export_policy
+from pytest_drlcompress.compression.pruning.structured import (
     plan_channels,
     plan_parameters,
     prunable_layers,
     prune,
 )
-from pytest_drlcompress.compression.tracing import count_macs, count_parameters, traced_outputs
-from pytest_drlcompress.errors import PolicyError, RecipeError
-from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.compression.pruning.tracing import (
+    count_macs,
+    count_parameters,
+    traced_outputs,
+)
+from pytest_drlcompress.compression.recipe import parse_recipe
+from pytest_drlcompress.compression.registry import builtin_registry
+from pytest_drlcompress.core.artifact import Artifact
+from pytest_drlcompress.core.errors import PolicyError, RecipeError
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.network import Argmax, Normalize, Pixels, Rescale
 from pytest_drlcompress.policies.policy import Policy
-from pytest_drlcompress.runtime.onnx import OnnxController
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
 HOPPER = EnvSpec.parse("Hopper-v5")
 
@@ -143,7 +147,7 @@ def test_the_artifact_is_the_original_without_its_least_channels(p):
 
 @pytest.mark.parametrize("make", [mlp, nature, Dueling, Residual])
 def test_the_onnx_file_gives_the_pruned_modules_actions(make):
-    from pytest_drlcompress.compression.export import export_onnx
+    from pytest_drlcompress.onnx_graph.export import export_onnx
 
     network = make()
     shape, kind = {mlp: ((11,), "f4"), nature: ((2, 44, 44), "u1")}.get(make, ((4,), "f4"))

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from pytest_drlcompress import __main__ as command
-from pytest_drlcompress.budgets import Budgets
-from pytest_drlcompress.errors import RecipeError
-from pytest_drlcompress.options import default_settings
-from pytest_drlcompress.sweep import Point, conclude, recipe_at
-from pytest_drlcompress.verdict import State, Verdict
+from pytest_drlcompress.core.errors import RecipeError
+from pytest_drlcompress.core.settings import default_settings
+from pytest_drlcompress.core.verdict import State, Verdict
+from pytest_drlcompress.gates.budgets import Budgets
+from pytest_drlcompress.gates.pruning import Point, conclude, recipe_at
 
 TINY = """
 import torch

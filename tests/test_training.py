@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 from safetensors.numpy import load_file
 
-from pytest_drlcompress.errors import TrainingError
+from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.training.recipes import choose, find, read_recipes
 from pytest_drlcompress.training.train import train as run_training
 

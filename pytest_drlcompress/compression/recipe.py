@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from types import MappingProxyType
 
-from pytest_drlcompress.errors import OptionTextError, RecipeError
-from pytest_drlcompress.optiontext import Scalar, format_options, parse_options
+from pytest_drlcompress.core.errors import OptionTextError, RecipeError
+from pytest_drlcompress.core.key_values import Scalar, format_options, parse_options
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pytest_drlcompress.compression.recipe import Recipe, Step
-from pytest_drlcompress.errors import RecipeError
-from pytest_drlcompress.optiontext import Scalar
+from pytest_drlcompress.core.errors import RecipeError
+from pytest_drlcompress.core.key_values import Scalar
 
 Level = Literal["network", "export", "graph"]
 _ORDER: tuple[Level, ...] = get_args(Level)
@@ -161,10 +161,10 @@ class Registry:
 
 def builtin_registry() -> Registry:
     """The steps that come with the plugin."""
-    from pytest_drlcompress.compression.post_training import PTDQ, PTSQ
-    from pytest_drlcompress.compression.qat import QAT
-    from pytest_drlcompress.compression.sparse_training import SPARSE
-    from pytest_drlcompress.compression.structured import L1, L2
+    from pytest_drlcompress.compression.pruning.sparse import SPARSE
+    from pytest_drlcompress.compression.pruning.structured import L1, L2
+    from pytest_drlcompress.compression.quantization.post_training import PTDQ, PTSQ
+    from pytest_drlcompress.compression.quantization.qat import QAT
 
     fp32 = StepKind("fp32", "graph", lambda model, step, observations: Result(model), "export only")
     kinds = (fp32, PTDQ, PTSQ, QAT, L1, L2, SPARSE)

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_drlcompress.errors import ActionError, DrlcError, EpisodeError
-from pytest_drlcompress.policies.environment import ActionSpec
+from pytest_drlcompress.core.errors import ActionError, DrlcError, EpisodeError
+from pytest_drlcompress.environments.spec import ActionSpec
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
-from pytest_drlcompress.errors import BaselineError
+from pytest_drlcompress.core.errors import BaselineError
+from pytest_drlcompress.core.files import write_atomic
 from pytest_drlcompress.evaluation.episodes import Episode
-from pytest_drlcompress.files import write_atomic
 
 POOL_FILE = "returns.csv"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pytest_drlcompress.errors import BaselineError
+from pytest_drlcompress.core.errors import BaselineError
 
 RECORDED_SEEDS = 2**20
 """Recorded reference episodes use seeds below, candidates use seeds from here to 2**31."""

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.episodes import Episode, Pilot
-from pytest_drlcompress.evaluation.perturb import UNPERTURBED, Perturbation
+from pytest_drlcompress.evaluation.executors.local import Crew
 from pytest_drlcompress.evaluation.reference import RECORDED_SEEDS
 from pytest_drlcompress.evaluation.rollout import RandomPilot, ZeroPilot, rollout
-from pytest_drlcompress.evaluation.workers import Crew
-from pytest_drlcompress.policies.environment import EnvSpec
 
 RANDOM_SEEDS = RECORDED_SEEDS // 2
 """First seed of the random policy's episodes; the baseline's pool uses those below."""

@@ -10,7 +10,7 @@ has changed, by the exact two-sample Kolmogorov-Smirnov test, which assumes no s
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_drlcompress.errors import BaselineError
+from pytest_drlcompress.core.errors import BaselineError
 from pytest_drlcompress.evaluation.reference import Reference
 
 ROUNDING = 1e-6

@@ -13,7 +13,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_drlcompress.errors import EpisodeError
+from pytest_drlcompress.core.errors import EpisodeError
+from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.evaluation.eprocess import (
     ReturnRange,
     log_e_values,
@@ -21,7 +22,6 @@ from pytest_drlcompress.evaluation.eprocess import (
     retention_interval,
 )
 from pytest_drlcompress.evaluation.reference import RECORDED_SEEDS, Reference
-from pytest_drlcompress.verdict import State, Verdict
 
 
 @dataclass(frozen=True)

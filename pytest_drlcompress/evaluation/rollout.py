@@ -15,12 +15,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_drlcompress.environments.gymnasium import GymnasiumEngine
+from pytest_drlcompress.environments.mujoco.engine import MujocoEngine, NotProvenError, mujoco_setup
+from pytest_drlcompress.environments.perturbation import UNPERTURBED, EpisodeNoise, Perturbation
+from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
 from pytest_drlcompress.evaluation.episodes import Episode, Pilot, Stepper, run_episodes
-from pytest_drlcompress.evaluation.gymnasium import GymnasiumEngine
-from pytest_drlcompress.evaluation.mujoco_engine import MujocoEngine, NotProvenError, mujoco_setup
-from pytest_drlcompress.evaluation.perturb import UNPERTURBED, EpisodeNoise, Perturbation
-from pytest_drlcompress.evaluation.workers import Crew, run_on_workers
-from pytest_drlcompress.policies.environment import ActionSpec, EnvSpec
+from pytest_drlcompress.evaluation.executors.local import Crew, run_on_workers
 
 SLOTS = 32
 """Environments stepped together by one worker.
@@ -247,7 +247,7 @@ class _Tiles:
 
 
 def _tiled_controller(model: bytes) -> _Tiles:
-    from pytest_drlcompress.runtime.onnx import OnnxController
+    from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
     return _Tiles(OnnxController(model))
 

@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from pytest_drlcompress.errors import ArtifactError
-from pytest_drlcompress.measurement.weights import constant_tensors
-from pytest_drlcompress.runtime.onnx import make_session
+from pytest_drlcompress.core.errors import ArtifactError
+from pytest_drlcompress.onnx_graph.weights import constant_tensors
+from pytest_drlcompress.runtime.onnxruntime import make_session
 
 _OVERWRITES_INPUT = frozenset(
     {

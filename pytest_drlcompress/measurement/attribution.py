@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_drlcompress.environments.spec import ActionSpec
 from pytest_drlcompress.measurement.action_error import compare_actions
 from pytest_drlcompress.measurement.instrumentation import Probe, Site, instrument
-from pytest_drlcompress.policies.environment import ActionSpec
-from pytest_drlcompress.runtime.onnx import make_session
+from pytest_drlcompress.runtime.onnxruntime import make_session
 
 _OBSERVATIONS = 512
 _OBSERVATIONS_PER_DIMENSION = 128

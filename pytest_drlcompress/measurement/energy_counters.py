@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from pytest_drlcompress.errors import CounterError
+from pytest_drlcompress.core.errors import CounterError
 
 POWERCAP = Path("/sys/class/powercap")
 _COUNTED = re.compile(r"package-\d+|dram")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import onnx
 
 from pytest_drlcompress.measurement.activations import tensor_sizes
-from pytest_drlcompress.measurement.kernels import executed_kernels
-from pytest_drlcompress.measurement.weights import layer_weights
+from pytest_drlcompress.onnx_graph.kernels import executed_kernels
+from pytest_drlcompress.onnx_graph.weights import layer_weights
 
 FP32_MAC_PJ = 3.7 + 0.9
 INT8_MAC_PJ = 0.2 + 0.1

@@ -17,7 +17,7 @@ _PROGRAM = """
 import json, sys
 import numpy as np
 import onnxruntime as ort
-from pytest_drlcompress.runtime.onnx import OnnxController
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
 def resident():
     with open("/proc/self/status") as status:

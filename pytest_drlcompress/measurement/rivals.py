@@ -14,7 +14,7 @@ from torch import nn
 
 from pytest_drlcompress.measurement.latency import median_call_seconds, warm_up
 from pytest_drlcompress.policies.policy import Policy
-from pytest_drlcompress.runtime.onnx import make_session
+from pytest_drlcompress.runtime.onnxruntime import make_session
 
 Contender = Callable[[], Any]
 ROUNDS = 30

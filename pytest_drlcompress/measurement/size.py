@@ -16,7 +16,7 @@ import onnx
 import zstandard
 from numpy.typing import NDArray
 
-from pytest_drlcompress.measurement.weights import (
+from pytest_drlcompress.onnx_graph.weights import (
     LayerWeight,
     constant_tensors,
     layer_weights,

@@ -7,7 +7,7 @@ something else (a zero point) or other weights into zeros. Biases are never coun
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_drlcompress.measurement.weights import LayerWeight, layer_weights
+from pytest_drlcompress.onnx_graph.weights import LayerWeight, layer_weights
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import glob
 import re
 from pathlib import Path
 
-from pytest_drlcompress.errors import PolicyError
-from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.policy import Policy
 
 _RECORD = "baseline.json"
@@ -90,9 +90,9 @@ def _load_baseline(folder: Path, env: EnvSpec | None) -> Policy:
 
 
 def _load_zip(path: Path, env: EnvSpec, *, trust: bool, vecnormalize: str | None) -> Policy:
-    from pytest_drlcompress.policies.sb3 import policy_from_zip
-    from pytest_drlcompress.policies.sb3_zip import read_zip
-    from pytest_drlcompress.policies.vecnormalize import find_vecnormalize
+    from pytest_drlcompress.policies.sb3.load import policy_from_zip
+    from pytest_drlcompress.policies.sb3.vecnormalize import find_vecnormalize
+    from pytest_drlcompress.policies.sb3.zip import read_zip
 
     saved = read_zip(path)
     if vecnormalize is None:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pytest_drlcompress.errors import PolicyError
+from pytest_drlcompress.core.errors import PolicyError
 
 Layer = dict[str, Any]
 

@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 from onnx.external_data_helper import uses_external_data
 
-from pytest_drlcompress.errors import ArtifactError, PolicyError
-from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.core.errors import ArtifactError, PolicyError
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.policy import Policy
-from pytest_drlcompress.runtime.onnx import OnnxController
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
 
 def load_onnx(path: Path, env: EnvSpec, policy_id: str = "") -> Policy:

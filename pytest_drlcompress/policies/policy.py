@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_drlcompress.errors import PolicyError
-from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.environments.spec import EnvSpec
 
 
 @dataclass(frozen=True, eq=False)

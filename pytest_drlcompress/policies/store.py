@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from pytest_drlcompress.errors import BaselineError, PolicyError
-from pytest_drlcompress.files import sha256_of, write_atomic
-from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.core.errors import BaselineError, PolicyError
+from pytest_drlcompress.core.files import sha256_of, write_atomic
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.network import build, describe
 from pytest_drlcompress.policies.policy import Policy, check_network
 

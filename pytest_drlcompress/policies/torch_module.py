@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from pytest_drlcompress.errors import PolicyError
-from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.policy import Policy, check_network
 
 

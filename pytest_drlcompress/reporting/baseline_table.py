@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_drlcompress.baselines import FAILURE, read_baseline_record
-from pytest_drlcompress.errors import BaselineError
-from pytest_drlcompress.files import sha256_of
+from pytest_drlcompress.baselines.record import FAILURE, read_baseline_record
+from pytest_drlcompress.core.errors import BaselineError
+from pytest_drlcompress.core.files import sha256_of
 from pytest_drlcompress.policies.load import baseline_ids
 from pytest_drlcompress.policies.store import RECORD, WEIGHTS
 from pytest_drlcompress.training.recipes import TrainingRecipe

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import cycle, groupby
 from typing import Any
 
+from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.reporting.results import Judged
 from pytest_drlcompress.reporting.svg import (
     FAIL,
@@ -17,7 +18,6 @@ from pytest_drlcompress.reporting.svg import (
     Drawing,
 )
 from pytest_drlcompress.reporting.table import Row, figure_text
-from pytest_drlcompress.verdict import State, Verdict
 
 _STATES: Mapping[State, tuple[str, str]] = {State.PASS: (PASS, "o"), State.FAIL: (FAIL, "X")}
 _OTHER = (UNDECIDED, "s")

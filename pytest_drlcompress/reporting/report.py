@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest_drlcompress
-from pytest_drlcompress.compare import SCHEMA_VERSION
+from pytest_drlcompress.core.verdict import State
+from pytest_drlcompress.reporting.compare import SCHEMA_VERSION
 from pytest_drlcompress.reporting.results import Failure, Judged, Results
-from pytest_drlcompress.verdict import State
 
 SCHEMA = Path(__file__).with_name("report.schema.json")
 
@@ -92,8 +92,8 @@ def make_report(
     exit_status: int,
 ) -> Report:
     """The report of a run that ends now; ``settings`` are the plugin's ``Settings``."""
-    from pytest_drlcompress.artifact import SHORT
-    from pytest_drlcompress.baselines import current_versions
+    from pytest_drlcompress.baselines.record import current_versions
+    from pytest_drlcompress.core.artifact import SHORT
     from pytest_drlcompress.evaluation.cache import processor_id
 
     shown = ("min_retention", "alpha", "max_episodes", "seed", "max_action_error", "perturb")

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from pytest_drlcompress.gates import (
+from pytest_drlcompress.core.verdict import State, Verdict
+from pytest_drlcompress.plugin.gate import (
     ARTIFACT_PROPERTY,
     NEWS_PROPERTY,
     NOTE_PROPERTY,
     VERDICT_PROPERTY,
 )
-from pytest_drlcompress.verdict import State, Verdict
 
 _DIGITS = re.compile(r"(\d+)")
 

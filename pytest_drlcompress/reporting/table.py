@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.reporting.results import Judged, worst
-from pytest_drlcompress.verdict import State, Verdict
 
 _FIRST = ("retention", "action error", "sparsity", "latency", "memory", "energy", "pruning")
 

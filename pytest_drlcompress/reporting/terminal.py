@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.reporting.results import Judged, Results
 from pytest_drlcompress.reporting.table import cell_text, counted, gates_of, rows_of, tone
 from pytest_drlcompress.reporting.text import verdict_line
-from pytest_drlcompress.verdict import State, Verdict
 
 _FEW = 12
 """Up to so many verdicts have a line each; of more, only those that are not plainly PASS."""

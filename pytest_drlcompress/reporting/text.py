@@ -1,6 +1,6 @@
 """One verdict as the lines a person reads."""
 
-from pytest_drlcompress.verdict import State, Verdict
+from pytest_drlcompress.core.verdict import State, Verdict
 
 _HIGHER_IS_BETTER = ("retention", "pruning", "sparsity")
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_drlcompress.files import write_atomic, write_json
+from pytest_drlcompress.core.files import write_atomic, write_json
 from pytest_drlcompress.reporting.report import Report
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_drlcompress.compression.quantizer import SMALLEST_SCALE
+from pytest_drlcompress.compression.quantization.quantizer import SMALLEST_SCALE
 from pytest_drlcompress.testing import checks
 from pytest_drlcompress.testing.channels import check_channels_independent
 from pytest_drlcompress.testing.grid import MakeQuantizer

@@ -7,7 +7,7 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pytest_drlcompress.compression.quantizer import (
+from pytest_drlcompress.compression.quantization.quantizer import (
     QuantizationParameters,
     QuantizerSpec,
     choose_parameters,

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pytest_drlcompress.compression.masks import MaskedWeights
+from pytest_drlcompress.compression.pruning.masks import MaskedWeights
 from pytest_drlcompress.testing.sparsity import Arrays
 
 

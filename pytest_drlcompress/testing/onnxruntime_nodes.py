@@ -108,7 +108,7 @@ def _run(
 ) -> NDArray[Any]:
     from onnx import TensorProto, helper
 
-    from pytest_drlcompress.runtime.onnx import make_session
+    from pytest_drlcompress.runtime.onnxruntime import make_session
 
     integer = getattr(TensorProto, kind.upper())
     carrier = TensorProto.UINT8 if kind.startswith("u") else TensorProto.INT8

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_drlcompress.compression.quantizer import SMALLEST_SCALE
-from pytest_drlcompress.compression.ranges import minmax
+from pytest_drlcompress.compression.quantization.quantizer import SMALLEST_SCALE
+from pytest_drlcompress.compression.quantization.ranges import minmax
 from pytest_drlcompress.testing.checks import UNIT
 from pytest_drlcompress.testing.grid import Grid, MakeQuantizer, codes_of, fail, show, worst
 

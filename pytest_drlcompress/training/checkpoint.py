@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from pytest_drlcompress.errors import TrainingError
-from pytest_drlcompress.files import write_json
+from pytest_drlcompress.core.errors import TrainingError
+from pytest_drlcompress.core.files import write_json
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_drlcompress.errors import TrainingError
-from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.core.errors import TrainingError
+from pytest_drlcompress.environments.spec import EnvSpec
 
 ALGORITHMS = ("sac", "td3", "ddpg", "ppo", "trpo")
 OFF_POLICY = ("sac", "td3", "ddpg")

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_drlcompress.artifact import Artifact
+from pytest_drlcompress.compression.in_training.callback import SparseTraining
+from pytest_drlcompress.compression.in_training.export import export_network
+from pytest_drlcompress.compression.pruning.schedule import PRUNING_STEPS
 from pytest_drlcompress.compression.recipe import Recipe, Step
 from pytest_drlcompress.compression.registry import builtin_registry
-from pytest_drlcompress.compression.sb3_callback import SparseTraining
-from pytest_drlcompress.compression.sb3_export import export_network
-from pytest_drlcompress.compression.schedule import PRUNING_STEPS
-from pytest_drlcompress.errors import TrainingError
-from pytest_drlcompress.files import write_atomic, write_json
+from pytest_drlcompress.core.artifact import Artifact
+from pytest_drlcompress.core.errors import TrainingError
+from pytest_drlcompress.core.files import write_atomic, write_json
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.measurement.sparsity import measure_sparsity
-from pytest_drlcompress.policies.environment import EnvSpec
 from pytest_drlcompress.training import checkpoint
-from pytest_drlcompress.training.algorithms import extract_network, set_threads
 from pytest_drlcompress.training.checkpoint import TrainingState
+from pytest_drlcompress.training.models import extract_network, set_threads
 from pytest_drlcompress.training.recipes import TrainingRecipe
 from pytest_drlcompress.training.train import (
     evaluate_artifact,

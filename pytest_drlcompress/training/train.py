@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from pytest_drlcompress.compression.export import export_onnx
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import rollout
-from pytest_drlcompress.policies.environment import EnvSpec
+from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.policies.store import save_network
-from pytest_drlcompress.runtime.onnx import OnnxController
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
 from pytest_drlcompress.training import checkpoint
-from pytest_drlcompress.training.algorithms import (
+from pytest_drlcompress.training.checkpoint import TrainingState
+from pytest_drlcompress.training.models import (
     algorithm_class,
     buffer_size,
     extract_network,
@@ -37,7 +38,6 @@ from pytest_drlcompress.training.algorithms import (
     make_model,
     set_threads,
 )
-from pytest_drlcompress.training.checkpoint import TrainingState
 from pytest_drlcompress.training.recipes import OFF_POLICY, TrainingRecipe
 
 EVALUATION_SEEDS = range(900_000, 900_010)

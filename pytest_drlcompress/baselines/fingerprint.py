@@ -1,0 +1,153 @@
+"""What identifies an artifact, in parts, so that a change of it can be traced to its place."""
+
+import hashlib
+import importlib.metadata
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import onnx
+
+from pytest_drlcompress.baselines.changes import Change, find_change
+from pytest_drlcompress.baselines.verdicts import Expectation
+from pytest_drlcompress.compression.recipe import parse_recipe, variant_id
+from pytest_drlcompress.core.artifact import SHORT, Artifact
+from pytest_drlcompress.evaluation.cache import processor_id
+from pytest_drlcompress.measurement.action_error import measure_action_error
+from pytest_drlcompress.workbench.workbench import Workbench
+
+_VERSIONED = (
+    "gymnasium", "mujoco", "numpy", "onnx", "onnxruntime", "onnxscript", "torch", "torch-pruning",
+)  # fmt: skip
+"""Libraries on which an artifact's bytes can depend, by its export, steps or calibration."""
+
+_MEASURED = ("kept_step",)
+"""Whole numbers in a provenance that training measured; another processor may get another."""
+
+_SCALE, _ZERO_POINT, _VALUE = "scales", "zero points", "weights"
+
+
+def fingerprint(bench: Workbench, policy: str, variant: str) -> dict[str, Any]:
+    """The artifact of ``variant`` as JSON builtins.
+
+    ``sha256`` and ``bytes`` of the file, ``source`` (digest of the fp32 artifact it was made
+    from), ``operators`` (how often each occurs), ``parts`` (a digest each of the graph's nodes
+    and of its weights, scales and zero points), ``settings`` (what the recipe's steps were told
+    and decided, flattened; measured numbers are left out), ``versions``, ``processor`` and
+    ``code`` (the module of each step).
+
+    Raises:
+        DrlcError: the artifact cannot be made or read.
+    """
+    artifact = bench.artifact(policy, variant)
+    return {
+        "policy": artifact.policy,
+        "variant": variant_id(variant),
+        "sha256": artifact.sha256,
+        "bytes": len(artifact.model),
+        "source": bench.exported(policy).sha256[:SHORT],
+        **_parts(artifact.model),
+        "settings": _settings(artifact),
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
+        "processor": processor_id()[:SHORT],
+        "code": {} if variant.endswith(".onnx") else _code(bench, variant),
+    }
+
+
+def change_since(
+    bench: Workbench, policy: str, variant: str, expected: Expectation
+) -> Change | None:
+    """How the artifact differs from the one that was recorded; ``None`` if it does not.
+
+    Raises:
+        DrlcError: the artifact cannot be made or run.
+    """
+    if expected.recorded is None:
+        return None
+    facts = fingerprint(bench, policy, variant)
+    change = find_change(expected.recorded, expected.artifact, facts, (None, None))
+    if change is None:
+        return None
+    error = measure_action_error(
+        bench.controller(policy, ""),
+        bench.controller(policy, variant),
+        bench.probe_observations(policy),
+        bench.load(policy).policy.env.action,
+    )
+    return find_change(
+        expected.recorded, expected.artifact, facts, (expected.action_error, error.mean)
+    )
+
+
+def _parts(model: bytes) -> dict[str, Any]:
+    """``operators`` and ``parts`` of the ONNX bytes; empty where they cannot be read."""
+    try:
+        graph = onnx.load_from_string(model).graph
+    except Exception:  # a user's file may be anything; the gate says what is wrong with it
+        return {"operators": {}, "parts": {}}
+    roles = {tensor.name: _VALUE for tensor in graph.initializer}
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            role = _role(node.op_type, position)
+            if name in roles and role is not None:
+                roles[name] = role
+    digests: dict[str, Any] = defaultdict(hashlib.sha256)
+    for tensor in sorted(graph.initializer, key=lambda t: t.name):
+        digests[roles[tensor.name]].update(tensor.SerializeToString(deterministic=True))
+    for node in graph.node:
+        digests["nodes"].update(node.SerializeToString(deterministic=True))
+    return {
+        "operators": dict(sorted(Counter(node.op_type for node in graph.node).items())),
+        "parts": {part: digest.hexdigest()[:SHORT] for part, digest in sorted(digests.items())},
+    }
+
+
+def _role(operator: str, position: int) -> str | None:
+    """What an input of a quantizing operator is, by the ONNX operator specifications."""
+    if operator in ("QuantizeLinear", "DequantizeLinear"):
+        return {1: _SCALE, 2: _ZERO_POINT}.get(position)
+    if operator in ("MatMulInteger", "ConvInteger"):
+        return {2: _ZERO_POINT, 3: _ZERO_POINT}.get(position)
+    if operator in ("QLinearMatMul", "QLinearConv"):
+        return {
+            1: _SCALE,
+            2: _ZERO_POINT,
+            4: _SCALE,
+            5: _ZERO_POINT,
+            6: _SCALE,
+            7: _ZERO_POINT,
+        }.get(position)
+    return None
+
+
+def _settings(artifact: Artifact) -> dict[str, Any]:
+    steps = {name: facts for name, facts in artifact.provenance.items() if name != "versions"}
+    return dict(sorted(_flat(steps, "")))
+
+
+def _flat(value: Any, path: str) -> list[tuple[str, Any]]:
+    """Leaves of nested mappings by dotted path; floats are measurements, and left out."""
+    if isinstance(value, Mapping):
+        return [
+            leaf
+            for key, inner in value.items()
+            if key not in _MEASURED
+            for leaf in _flat(inner, f"{path}.{key}" if path else str(key))
+        ]
+    if isinstance(value, list | tuple):
+        whole = all(isinstance(item, int | str) for item in value)
+        return [(path, ", ".join(map(str, value)))] if whole else []
+    return [] if isinstance(value, float) or value is None else [(path, value)]
+
+
+def _code(bench: Workbench, variant: str) -> dict[str, str]:
+    """The module that carries out each step."""
+    modules = {}
+    for step in parse_recipe(variant).steps:
+        apply = bench.registry.kinds[step.name].apply
+        while isinstance(apply, partial):
+            apply = apply.func
+        modules[step.name] = re.sub(r"\W*<.*", "", getattr(apply, "__module__", ""))
+    return modules

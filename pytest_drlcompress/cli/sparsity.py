@@ -1,0 +1,134 @@
+"""``python -m pytest_drlcompress sparsity``: what is left of a policy at rising sparsity.
+
+One cell for each sparsity with and without int8, written to ``--out`` as soon as it is measured:
+the same command continues where the last one ended. The shape is that of Figure 4 of Ivanov et
+al., with the sizes that a file really has beside the claim.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from pytest_drlcompress.cli.arguments import (
+    add_policy_arguments,
+    add_retention_arguments,
+    settings_of,
+)
+from pytest_drlcompress.core.errors import RecipeError
+
+LEVELS = "50,70,80,90,95,98,99"
+_HEADINGS = (
+    "recipe", "verdict", "retention", "episodes", "nnz claim", "entropy bound",
+    "on disk (zstd)", "on disk", "resident", "CPU s",
+)  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``sparsity``."""
+    parser.add_argument("policies", nargs="+", metavar="POLICY", help="as --drlc-policy")
+    parser.add_argument("--levels", default=LEVELS, metavar="N,...", help=f"default {LEVELS}")
+    parser.add_argument(
+        "--tails",
+        default="none,qat",
+        metavar="STEP,...",
+        help="what comes after sparse@N; none for nothing (default none,qat)",
+    )
+    parser.add_argument(
+        "--options", default="", metavar="KEY=VALUE,...", help="options of the sparse step"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="one file a cell")
+    add_retention_arguments(parser)
+    add_policy_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure every cell that ``--out`` does not hold, and print the whole table.
+
+    Raises:
+        DrlcError: a policy, a level or a recipe that does not exist or does not fit.
+    """
+    from pytest_drlcompress.compression.recipe import parse_recipe
+    from pytest_drlcompress.compression.registry import builtin_registry
+    from pytest_drlcompress.core.files import write_json
+    from pytest_drlcompress.workbench.workbench import Workbench
+
+    recipes = _recipes(arguments.levels, arguments.tails, arguments.options)
+    registry = builtin_registry()
+    for recipe in recipes:
+        registry.resolve(parse_recipe(recipe))
+    bench = Workbench(settings_of(arguments, arguments.policies), registry)
+    for text in bench.policy_texts():
+        loaded = bench.load(text)
+        print(f"\n{loaded.policy.id} on {loaded.policy.env}")
+        for line in (_HEADINGS, ["---"] * len(_HEADINGS)):
+            print("| " + " | ".join(line) + " |", flush=True)
+        for recipe in recipes:
+            name = f"{loaded.policy.id}-{loaded.policy.sha256[:8]}-{recipe.replace(':', '~')}"
+            path = arguments.out / f"{name}.json"
+            if not path.exists():
+                write_json(path, measure_cell(bench, text, recipe))
+            print("| " + " | ".join(_cells(json.loads(path.read_text()))) + " |", flush=True)
+    return 0
+
+
+def measure_cell(bench: Any, policy: str, recipe: str) -> dict[str, Any]:
+    """One cell as JSON builtins: verdict, sizes in bytes, zeros, and CPU seconds of compression.
+
+    These are ``None`` where the baseline brings the variant: its making was not measured here.
+    ``bench`` is a ``workbench.Workbench``.
+    """
+    from pytest_drlcompress.gates.budgets import Budgets
+    from pytest_drlcompress.gates.retention import judge_retention
+    from pytest_drlcompress.measurement.size import measure_size
+    from pytest_drlcompress.measurement.sparsity import measure_sparsity
+
+    artifact = bench.artifact(policy, recipe)
+    verdict = judge_retention(bench, policy, recipe, Budgets())
+    size, sparsity = measure_size(artifact.model), measure_sparsity(artifact.model)
+    return {
+        "policy": verdict.policy,
+        "recipe": recipe,
+        "retention": {**verdict.to_json(), "details": {}},
+        "sizes": {
+            "nnz_claim": size.nnz_claim,
+            "entropy_bound": size.entropy_bound,
+            "stripped_zstd": size.stripped_zstd,
+            "artifact": size.artifact,
+            "resident": size.initializers,
+        },
+        "zeros": sparsity.total,
+        "zeros_by_layer": dict(sparsity.by_layer),
+        "cpu_seconds": None if artifact.cpu_seconds is None else round(artifact.cpu_seconds, 1),
+        "sha256": artifact.sha256,
+        "provenance": dict(artifact.provenance),
+    }
+
+
+def _recipes(levels: str, tails: str, options: str) -> list[str]:
+    try:
+        numbers = sorted({float(level) for level in levels.split(",")})
+    except ValueError:
+        raise RecipeError(
+            f"--levels={levels}: write per cents separated by commas, for example 90,95,99"
+        ) from None
+    ends = ["" if tail.strip() == "none" else f"+{tail.strip()}" for tail in tails.split(",")]
+    middle = f":{options}" if options else ""
+    return [f"sparse@{number:g}{middle}{end}" for number in numbers for end in ends]
+
+
+def _cells(cell: dict[str, Any]) -> list[str]:
+    verdict, sizes = cell["retention"], cell["sizes"]
+    estimate, interval = verdict["estimate"], verdict["interval"]
+    kept = "-" if estimate is None else f"{estimate:.3f}"
+    if interval is not None:
+        kept += f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    figures = ("nnz_claim", "entropy_bound", "stripped_zstd", "artifact", "resident")
+    return [
+        cell["recipe"],
+        verdict["state"],
+        kept,
+        str(verdict["sample_size"]),
+        *(f"{sizes[name]:,}" for name in figures),
+        "stored" if cell["cpu_seconds"] is None else f"{cell['cpu_seconds']:.0f}",
+    ]

@@ -1,0 +1,155 @@
+"""``python -m pytest_drlcompress train``: train baselines and record their references."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pytest_drlcompress.baselines.record import FAILURE, POOL_EPISODES, record_baseline
+from pytest_drlcompress.cli.train_sparse import run_sparse
+from pytest_drlcompress.core.errors import TrainingError
+from pytest_drlcompress.core.progress import progress_bar
+from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.policies.store import RECORD, load_network
+from pytest_drlcompress.training.checkpoint import TrainingState, only_one
+from pytest_drlcompress.training.recipes import (
+    ALGORITHMS,
+    TrainingRecipe,
+    choose,
+    find,
+    read_recipes,
+)
+from pytest_drlcompress.training.train import train
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``train``."""
+    parser.add_argument(
+        "baseline", nargs="*", help="ids from the recipes file, or an algorithm and its task"
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="every recipe not yet trained, in order (name one that failed to train it again)",
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="sparse@N[+qat]",
+        help="prune (and quantize) in training; the artifact becomes a variant of the baseline",
+    )
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="with --recipe: environment steps, if not all"
+    )
+    parser.add_argument(
+        "--segment", type=int, metavar="N", help="with --recipe: steps between checkpoints"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side (default 1)")
+    parser.add_argument(
+        "--recipes", type=Path, default=Path("baselines/recipes.toml"), metavar="FILE"
+    )
+    parser.add_argument("--out", type=Path, default=Path("baselines"), metavar="DIR")
+    parser.add_argument(
+        "--work", type=Path, default=Path(".training"), metavar="DIR", help="checkpoints"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train what was asked for; 1 if one of several trainings failed.
+
+    Raises:
+        TrainingError: unknown baseline ids, or nothing asked for.
+        BaselineError: the one policy trained is not competent.
+    """
+    recipes = read_recipes(arguments.recipes)
+    if len(arguments.baseline) == 2 and arguments.baseline[0] in ALGORITHMS:
+        arguments.baseline = [find(recipes, *arguments.baseline).id]
+    if arguments.recipe is not None:
+        return run_sparse(arguments, recipes)
+    if arguments.steps is not None or arguments.segment is not None:
+        raise TrainingError("--steps and --segment go with --recipe; baselines train in full")
+    wanted = [choose(recipes, baseline) for baseline in arguments.baseline]
+    if arguments.all:
+        wanted += [r for r in recipes.values() if not _trained(arguments.out / r.id)]
+    if not wanted and not arguments.all:
+        raise TrainingError("name the baselines to train, or give --all")
+    if len(wanted) > 1:
+        return _side_by_side([recipe.id for recipe in wanted], arguments)
+    for recipe in wanted:
+        _one(recipe, arguments.work / recipe.id, arguments.out / recipe.id)
+    return 0
+
+
+def _trained(folder: Path) -> bool:
+    return (folder / RECORD).exists() or (folder / FAILURE).exists()
+
+
+def _one(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
+    with only_one(recipe.id, work):
+        _train(recipe, work, folder)
+
+
+def _train(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
+    with progress_bar(recipe.id, recipe.steps, "steps") as on_steps:
+        state = train(recipe, work, on_segment=lambda s: _report(recipe, s), on_steps=on_steps)
+    env = EnvSpec.parse(recipe.environment)
+    training = {
+        **recipe.to_json(),
+        "trained_steps": state.steps,
+        "best_steps": state.best_steps,
+        "seconds": state.seconds,
+        "curve": state.curve,
+    }
+    with progress_bar(f"{recipe.id} reference", POOL_EPISODES, "episodes") as on_episodes:
+        record = record_baseline(
+            folder,
+            load_network(work / "best"),
+            env,
+            algorithm=recipe.algorithm,
+            training=training,
+            on_episodes=on_episodes,
+        )
+    reference = record.reference
+    print(
+        f"{recipe.id}: return {reference.mean:.0f} over {len(reference.returns)} episodes"
+        f" (random {reference.random_mean:.0f}, quality {record.quality}); written to {folder}",
+        flush=True,
+    )
+
+
+def _report(recipe: TrainingRecipe, state: TrainingState) -> None:
+    rate = state.steps / state.seconds if state.seconds else 0.0
+    left = max(recipe.steps - state.steps, 0) / rate / 60 if rate else 0.0
+    print(
+        f"{recipe.id}: {state.steps:,} of {recipe.steps:,} steps, return"
+        f" {state.curve[-1][1]:.0f}, best {state.best_return:.0f}, {rate:.0f} steps/s,"
+        f" {left:.0f} min left",
+        flush=True,
+    )
+
+
+def _side_by_side(baselines: Sequence[str], arguments: argparse.Namespace) -> int:
+    # processes of their own: torch's thread count and random state are global
+    common = [
+        "--recipes", str(arguments.recipes), "--out", str(arguments.out),
+        "--work", str(arguments.work),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def one(baseline: str) -> int:
+        command = [sys.executable, "-m", "pytest_drlcompress", "train", baseline, *common]
+        # no terminal for standard error: two live bars would overwrite each other
+        ended = subprocess.run(  # noqa: S603
+            command, env=environment, check=False, stderr=subprocess.PIPE, text=True
+        )
+        print(ended.stderr, end="", file=sys.stderr, flush=True)
+        return ended.returncode
+
+    with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
+        codes = list(pool.map(one, baselines))
+    failed = [baseline for baseline, code in zip(baselines, codes, strict=True) if code]
+    if failed:
+        print(f"not trained: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0

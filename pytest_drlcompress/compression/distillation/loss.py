@@ -1,0 +1,80 @@
+"""What a network in training is held to: the original's actions, and what they are made from.
+
+Quantization-aware training, training after pruning and every other distillation share the split
+of a network before its squashing and the loss; ``distill`` is the loop.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from pytest_drlcompress.core.errors import RecipeError
+from pytest_drlcompress.policies.network import Argmax
+
+_BEFORE_SQUASHING = 0.05
+"""Weight of the errors before squashing, whose gradient does not vanish where actions saturate."""
+
+
+class Advantages(nn.Module):
+    """Values less their mean over the choices: all that ``Argmax`` looks at."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """``values`` of shape ``(batch, choices)``, same shape."""
+        return values - values.mean(dim=-1, keepdim=True)
+
+
+def split(network: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The layers up to the last linear one, and what squashes or clips after it.
+
+    In the place of an ``Argmax``, which has no gradient, stands ``Advantages``: a state's value
+    may be a hundred times what distinguishes its actions, and must not decide the loss.
+
+    Both parts share their modules with ``network``: training the first trains it. A network that
+    is no ``Sequential`` is its own first part.
+
+    Raises:
+        RecipeError: there is no linear layer.
+    """
+    if not isinstance(network, nn.Sequential):
+        return network, nn.Identity()
+    layers = list(network)
+    last = max(
+        (i for i, layer in enumerate(layers) if isinstance(layer, nn.Linear | nn.Conv2d)),
+        default=None,
+    )
+    if last is None:
+        raise RecipeError("this network has no linear layer that could be trained")
+    rest = [Advantages() if type(layer) is Argmax else layer for layer in layers[last + 1 :]]
+    return nn.Sequential(*layers[: last + 1]), nn.Sequential(*rest)
+
+
+def action_loss(head: nn.Module, targets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Squared error of actions, and a little of what they are made from, in units of spread.
+
+    ``targets`` ``(count, *shape)`` is what the original gives before ``head``; the loss takes two
+    batches of such values.
+    """
+    with torch.no_grad():
+        spread = head(targets).std(0).clamp_min(1e-6)
+        raw_spread = targets.std(0).clamp_min(1e-6)
+
+    def loss(actual: Tensor, wanted: Tensor) -> Tensor:
+        squashed = (head(actual) - head(wanted)) / spread
+        raw = (actual - wanted) / raw_spread
+        return torch.mean(squashed**2) + _BEFORE_SQUASHING * torch.mean(raw**2)
+
+    return loss
+
+
+@contextlib.contextmanager
+def reproducible_training() -> Iterator[None]:
+    """One thread, with gradients: the order of sums, and so the artifact, depends on the number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,268 @@
+"""Sparsity after training (``sparse@95``): gradual pruning by on-policy distillation.
+
+The cubic schedule of Ivanov et al. prunes while the network learns to give its own former
+actions. The *sparse* student acts, the dense teacher says what it would have done there (DAgger,
+Ross et al. 2011): where a student strays, it then learns to come back, which the teacher's own
+rollouts cannot show. No reward is needed, and minutes instead of a whole training.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pytest_drlcompress.compression.distillation.loss import (
+    action_loss,
+    reproducible_training,
+    split,
+)
+from pytest_drlcompress.compression.pruning.criteria import CRITERIA, Saliency
+from pytest_drlcompress.compression.pruning.distribution import DISTRIBUTIONS
+from pytest_drlcompress.compression.pruning.masks import MaskedWeights, linear_weights
+from pytest_drlcompress.compression.pruning.schedule import CubicSchedule
+from pytest_drlcompress.compression.recipe import Step
+from pytest_drlcompress.compression.registry import Observations, Result, StepKind
+from pytest_drlcompress.core.errors import RecipeError
+from pytest_drlcompress.core.progress import step_counter
+from pytest_drlcompress.policies.network import Scale
+
+_BATCH = 128
+_PRUNED_BY = 0.5
+"""Share of the steps after which the final sparsity is reached; the rest is recovery."""
+
+_PRUNINGS = 100
+_TEACHER_ACTS = (0.0, 0.25, 0.0, 0.5)
+
+
+class Lessons:
+    """Observations and what the teacher does there, growing; ``(count, *shape)`` each."""
+
+    def __init__(self, teacher: nn.Module) -> None:
+        self.teacher = teacher
+        self.observations = self.answers = torch.empty(0)
+
+    @torch.no_grad()
+    def add(self, observations: NDArray[Any]) -> None:
+        """Have the teacher answer more observations."""
+        seen = torch.from_numpy(observations)
+        answers = self.teacher(seen)
+        if len(self.observations):
+            seen = torch.cat([self.observations, seen])
+            answers = torch.cat([self.answers, answers])
+        self.observations, self.answers = seen, answers
+
+
+class Mixture(nn.Module):
+    """The student, with the teacher stepping in at random: who acts in what is learned from.
+
+    A student that gets stuck (upside down, say) would teach itself nothing else for the rest of
+    each episode. Row by row of a batch, which is episode by episode, the teacher acts more
+    often: never, in a quarter of the steps, in half of them.
+    """
+
+    def __init__(self, student: nn.Module, teacher: nn.Module, seed: int) -> None:
+        super().__init__()
+        self.student, self.teacher = student, teacher
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Actions ``(batch, *action_shape)``."""
+        actions: Tensor = self.student(observations)
+        rows = len(observations)
+        share = torch.tensor(_TEACHER_ACTS)[torch.arange(rows) % len(_TEACHER_ACTS)]
+        steps_in = torch.rand(rows, generator=self._generator) < share
+        shape = (rows, *[1] * (actions.dim() - 1))
+        return torch.where(steps_in.reshape(shape), self.teacher(observations), actions)
+
+
+@dataclass(frozen=True, eq=False)
+class VisitedObservations:
+    """``Observations`` of states that the student visited, for the steps after this one.
+
+    What comes next (quantization) must be right where the sparse network goes, and ``teacher``,
+    the dense network, is still what it is held to.
+    """
+
+    origin: Observations
+    seen: NDArray[Any]
+    teacher: nn.Module
+
+    def blank(self, count: int) -> Tensor:
+        """As the original's."""
+        return self.origin.blank(count)
+
+    def sample(self, count: int) -> NDArray[Any]:
+        """The most recent ``count`` observations, evenly taken where there are more."""
+        chosen = np.linspace(0, len(self.seen) - 1, min(count, len(self.seen))).round()
+        return np.ascontiguousarray(self.seen[chosen.astype(int)])
+
+    def describe(self, count: int) -> dict[str, Any]:
+        """The original's description, with whose observations these are."""
+        found = {**self.origin.describe(count), "policy": "the sparse student"}
+        return {**found, "observations": min(count, len(self.seen))}
+
+    def visited(self, student: nn.Module, count: int, number: int) -> NDArray[Any]:
+        """As the original's."""
+        return self.origin.visited(student, count, number)
+
+
+def _sparse(network: nn.Module, step: Step, observations: Observations) -> Result:
+    assert step.amount is not None
+    teacher = copy.deepcopy(network)
+    with reproducible_training():
+        network, lessons, figures = train_sparse(
+            network,
+            observations,
+            sparsity=step.amount / 100,
+            distribution=str(step.options["distribution"]),
+            steps=int(step.options["steps"]),
+            rounds=int(step.options["rounds"]),
+            samples=int(step.options["samples"]),
+            rate=float(step.options["lr"]),
+            criterion=str(step.options["criterion"]),
+        )
+    seen = lessons.observations.numpy()
+    provenance = {"rollouts": observations.describe(len(seen)), **figures}
+    return Result(network, provenance, VisitedObservations(observations, seen, teacher))
+
+
+SPARSE = StepKind(
+    "sparse",
+    "network",
+    _sparse,
+    "gradual pruning to N % zeros on the cubic schedule, by on-policy distillation",
+    amount=(0, 100),
+    options={
+        "distribution": "erdos-renyi",
+        "steps": 40_000,
+        "rounds": 40,
+        "samples": 6_000,
+        "lr": 1e-3,
+        "criterion": "fisher",
+    },
+    choices={"distribution": DISTRIBUTIONS, "criterion": CRITERIA},
+)
+
+
+def train_sparse(
+    network: nn.Module,
+    observations: Observations,
+    *,
+    sparsity: float,
+    distribution: str,
+    steps: int,
+    rounds: int,
+    samples: int,
+    rate: float,
+    criterion: str,
+    batch: int = _BATCH,
+    pruned_by: float = _PRUNED_BY,
+) -> tuple[nn.Module, Lessons, dict[str, Any]]:
+    """A sparse network that acts as ``network`` does, the lessons it learned, and figures.
+
+    ``samples`` observations are collected at the start and in each of ``rounds`` rounds, evenly
+    spread over the steps before the last tenth. The same arguments give the same weights.
+
+    Raises:
+        RecipeError: there is no linear layer, or training diverged.
+    """
+    original = copy.deepcopy(network).eval()
+    teacher, _ = split(original)
+    lessons = Lessons(teacher)
+    first = observations.sample(samples)
+    lessons.add(first)
+    network = standardize(network, first)
+    student, head = split(network)
+    loss = action_loss(head, lessons.answers)
+    weights = MaskedWeights(linear_weights(network), distribution)
+    saliency = Saliency(weights.weights, criterion)
+    schedule = CubicSchedule.over(
+        steps, sparsity, start=0.0, end=pruned_by, count=min(_PRUNINGS, steps)
+    )
+    optimizer = torch.optim.Adam(student.parameters(), rate, fused=True)
+    generator = torch.Generator().manual_seed(0)
+    every = max(1, math.ceil(0.9 * steps / max(rounds, 1)))
+    number = pruned = 0
+    with step_counter("sparse training", steps) as on_steps:
+        for done in range(steps):
+            if done % every == every // 2 and number < rounds:
+                number += 1
+                both = Mixture(network, original, number)
+                lessons.add(observations.visited(both, samples, number))
+            if schedule.reached(done) > pruned:
+                pruned = schedule.reached(done)
+                weights.prune(schedule.at(done), saliency.scores())
+                weights.apply(optimizer)
+            for group in optimizer.param_groups:
+                group["lr"] = _learning_rate(rate, done / steps, pruned_by)
+            rows = torch.randint(len(lessons.observations), (batch,), generator=generator)
+            optimizer.zero_grad()
+            value = loss(student(lessons.observations[rows]), lessons.answers[rows])
+            value.backward()  # type: ignore[no-untyped-call]
+            saliency.observe()
+            optimizer.step()
+            weights.apply()
+            on_steps(1)
+    last = observations.visited(network, samples, rounds + 1)
+    with torch.no_grad():
+        held_out = float(loss(student(torch.from_numpy(last)), teacher(torch.from_numpy(last))))
+    if not math.isfinite(held_out):
+        raise RecipeError("training diverged; lower lr, or prune less")
+    network = unstandardize(network)
+    weights = MaskedWeights(linear_weights(network), distribution)
+    weights.adopt_zeros()
+    return (
+        network,
+        lessons,
+        {
+            "sparsity": weights.sparsity,
+            "by_layer": {name: 1 - float(m.mean()) for name, m in weights.masks.items()},
+            "distribution": distribution,
+            "criterion": criterion,
+            "steps": steps,
+            "rounds": rounds,
+            "observations": len(lessons.observations),
+            "loss_on_own_rollouts": held_out,
+        },
+    )
+
+
+def _learning_rate(rate: float, progress: float, pruned_by: float) -> float:
+    """Constant while weights go, then falling to zero along a cosine."""
+    after = max(0.0, progress - pruned_by) / (1 - pruned_by)
+    return rate * 0.5 * (1 + math.cos(math.pi * after))
+
+
+def standardize(network: nn.Module, observations: NDArray[Any]) -> nn.Module:
+    """``network`` with unit-variance observations, the same function otherwise.
+
+    Magnitudes of weights are comparable only where their inputs are: a dimension that spans 25
+    needs smaller weights than one that spans 0.3. Networks that normalise themselves, or do not
+    begin with a fully connected layer, are returned as they are. Shares its layers with
+    ``network``, whose first one changes.
+    """
+    if not isinstance(network, nn.Sequential) or not isinstance(network[0], nn.Linear):
+        return network
+    first = network[0]
+    spread = torch.from_numpy(observations.std(0).clip(1e-3)).to(first.weight.dtype)
+    scaling = Scale(spread.numel())
+    with torch.no_grad():
+        scaling.factor.copy_(1 / spread)
+        first.weight.mul_(spread)
+    return nn.Sequential(scaling, *network).eval()
+
+
+def unstandardize(network: nn.Module) -> nn.Module:
+    """Fold the scale that ``standardize`` put first back into the weights; zeros stay zero."""
+    if not isinstance(network, nn.Sequential) or not isinstance(network[0], Scale):
+        return network
+    scaling, first = network[0], network[1]
+    assert isinstance(first, nn.Linear)
+    with torch.no_grad():
+        first.weight.mul_(scaling.factor)
+    return nn.Sequential(*list(network)[1:]).eval()

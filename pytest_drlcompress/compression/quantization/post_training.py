@@ -1,0 +1,174 @@
+"""Post-training quantization by ONNX Runtime: dynamic (``ptdq``) and static (``ptsq``).
+
+Lu et al., section 2.1. Weights are *unsigned* 8-bit (zero point 128 where symmetric): with
+signed weights, processors without VNNI instructions add products of uint8 and int8 pairwise
+in saturating 16-bit arithmetic, so the same file would act differently on another machine.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from pytest_drlcompress.compression.quantization.equalize import equalize_observation
+from pytest_drlcompress.compression.recipe import Step
+from pytest_drlcompress.compression.registry import Observations, Result, StepKind
+from pytest_drlcompress.core.errors import RecipeError
+from pytest_drlcompress.onnx_graph.placement import LINEAR
+
+_STATIC = (*LINEAR, "MaxPool", "Add", "Relu", "Reshape", "Flatten")
+_CALIBRATION_BATCH = 256
+
+
+def _ptdq(model: bytes, step: Step, observations: Observations) -> Result:
+    provenance: dict[str, Any] = {}
+    if step.options["equalize"]:
+        model, provenance = _equalized(model, observations, int(step.options["samples"]))
+    with tempfile.TemporaryDirectory() as folder:
+        prepared, target = _prepare(model, Path(folder))
+        quantize_dynamic(
+            prepared,
+            target,
+            weight_type=QuantType.QUInt8,
+            per_channel=bool(step.options["per_channel"]),
+            op_types_to_quantize=["MatMul", "Gemm"],
+        )
+        return Result(target.read_bytes(), provenance)
+
+
+def _ptsq(model: bytes, step: Step, observations: Observations) -> Result:
+    samples = int(step.options["samples"])
+    provenance: dict[str, Any] = {"calibration": observations.describe(samples)}
+    calibration = observations.sample(samples)
+    if step.options["equalize"]:
+        model, provenance["equalize"] = equalize_observation(model, calibration)
+    quantized = quantize_statically(
+        model,
+        calibration,
+        per_channel=bool(step.options["per_channel"]),
+        method=str(step.options["method"]),
+    )
+    return Result(quantized, provenance)
+
+
+def quantize_statically(
+    model: bytes, calibration: NDArray[Any], *, per_channel: bool = False, method: str = "minmax"
+) -> bytes:
+    """``model`` with 8-bit weights and activations between its first and last linear layer.
+
+    ``calibration`` is ``(count, *observation_shape)``; ``method`` is ``"minmax"`` or
+    ``"percentile"``. Convolutions always have a scale per channel.
+
+    Raises:
+        RecipeError: there is no layer to quantize.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        prepared, target = _prepare(model, Path(folder))
+        graph = onnx.load(prepared).graph
+        convolutions = [node.input[1] for node in graph.node if node.op_type == "Conv"]
+        linear = [node.input[1] for node in graph.node if node.op_type in LINEAR]
+        channels = linear if per_channel else convolutions
+        quantize_static(
+            prepared,
+            target,
+            _Reader(graph.input[0].name, calibration),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QUInt8,
+            per_channel=False,
+            calibrate_method=_METHODS[method],
+            nodes_to_quantize=_between_linear_layers(graph),
+            op_types_to_quantize=list(_STATIC),
+            extra_options={
+                "WeightSymmetric": True,
+                # uint8 with zero point 0 after ReLU, 128 elsewhere: anything else keeps the
+                # layer before the ReLU in fp32
+                "ActivationRestrictedAsymmetric": True,
+                "OpTypesToExcludeOutputQuantization": ["Gemm"],
+                "TensorQuantOverrides": {name: [{"axis": 0}] for name in channels},
+            },
+        )
+        return target.read_bytes()
+
+
+_METHODS = MappingProxyType(
+    {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}
+)
+
+PTDQ = StepKind(
+    "ptdq",
+    "graph",
+    _ptdq,
+    "post-training dynamic quantization: 8-bit weights, activations quantized at run time",
+    options={"per_channel": False, "equalize": False, "samples": 2048},
+    quantizes=True,
+)
+PTSQ = StepKind(
+    "ptsq",
+    "graph",
+    _ptsq,
+    "post-training static quantization: 8-bit weights and activations, calibrated ranges",
+    options={"per_channel": False, "equalize": False, "samples": 2048, "method": "minmax"},
+    choices={"method": tuple(_METHODS)},
+    quantizes=True,
+)
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
+    """Feeds equal batches: the histogram calibrators fail on a ragged last one."""
+
+    def __init__(self, name: str, observations: NDArray[Any]) -> None:
+        batch = min(_CALIBRATION_BATCH, len(observations))
+        whole = len(observations) // batch * batch
+        batches = observations[:whole].reshape(-1, batch, *observations.shape[1:])
+        self._feeds: Iterator[dict[str, NDArray[Any]]] = iter([{name: rows} for rows in batches])
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        return next(self._feeds, None)
+
+
+def _equalized(
+    model: bytes, observations: Observations, samples: int
+) -> tuple[bytes, dict[str, Any]]:
+    equalized, scales = equalize_observation(model, observations.sample(samples))
+    return equalized, {"calibration": observations.describe(samples), "equalize": scales}
+
+
+def _prepare(model: bytes, folder: Path) -> tuple[Path, Path]:
+    source, prepared, target = (folder / f"{name}.onnx" for name in ("source", "pre", "quantized"))
+    source.write_bytes(model)
+    quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+    proto = onnx.load(prepared)
+    if not any(node.op_type in LINEAR for node in proto.graph.node):
+        raise RecipeError("this model has no Gemm, MatMul or Conv node that could be quantized")
+    # shapes inferred before Gemm becomes MatMul + Add contradict the ones inferred after
+    # (microsoft/onnxruntime#25890)
+    del proto.graph.value_info[:]
+    for position, node in enumerate(proto.graph.node):
+        node.name = node.name or f"node_{position}"  # what is to be quantized is said by name
+    onnx.save(proto, prepared)
+    return prepared, target
+
+
+def _between_linear_layers(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes from the first to the last linear layer.
+
+    Normalisation before and squashing, rescaling or clipping after them stay in fp32: they cost
+    next to nothing and the action's last digits are made there.
+    """
+    linear = [i for i, node in enumerate(graph.node) if node.op_type in LINEAR]
+    inside = graph.node[linear[0] : linear[-1] + 1]
+    return [node.name for node in inside if node.op_type in _STATIC]

@@ -1,0 +1,65 @@
+"""The errors a user can cause; each message says what was wrong, where, and what to do.
+
+The plugin turns them into ``pytest.UsageError`` while it configures and into a clean
+test failure afterwards; the command line prints the message and exits with 2.
+"""
+
+
+class DrlcError(Exception):
+    """Base of every error whose message is meant for the user as it stands."""
+
+
+class OptionTextError(DrlcError):
+    """``key=value,...`` text that cannot be read."""
+
+
+class OptionError(DrlcError):
+    """An option's value that is impossible."""
+
+
+class EnvironmentSpecError(DrlcError):
+    """An environment that does not exist, cannot be made, or is not supported."""
+
+
+class PolicyError(DrlcError):
+    """A policy file that cannot be read, is not supported, or does not fit its environment."""
+
+
+class UntrustedPickleError(PolicyError):
+    """A pickle would have to be read, and the user has not said that it may be."""
+
+
+class RecipeError(DrlcError):
+    """A recipe that cannot be parsed, or that does not apply to the policy at hand."""
+
+
+class QuantizationError(DrlcError, ValueError):
+    """Numbers that cannot be quantized as asked: NaN, infinities, nothing, a shape that is off."""
+
+
+class ArtifactError(DrlcError):
+    """An ONNX file that cannot be loaded or does not have one input and one output."""
+
+
+class CounterError(DrlcError):
+    """An energy counter that was readable and is not any more."""
+
+
+class EpisodeError(DrlcError):
+    """An episode that could not be completed: the environment or the policy failed in it."""
+
+
+class ActionError(EpisodeError):
+    """The policy produced an action outside the action space (NaN counts as outside)."""
+
+
+class BaselineError(DrlcError):
+    """A baseline folder that is missing, damaged, or does not match its record."""
+
+
+class ReportError(DrlcError):
+    """A JSON report that cannot be read or compared."""
+
+
+class TrainingError(DrlcError):
+    """A training recipe that cannot be run, or a trained policy that did not learn its task."""

@@ -1,0 +1,254 @@
+"""The options of a run, as one table that pytest and the commands share, and their ``Settings``.
+
+Each option knows its help, its default and how its text is read; nothing here knows pytest or
+argparse.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_drlcompress.core.errors import OptionError
+from pytest_drlcompress.core.option_values import number, one_of, report_path, whole
+from pytest_drlcompress.core.quantities import parse_bytes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one run was asked for. ``from_cli`` names the fields given on the command line."""
+
+    policies: tuple[str, ...]
+    env: str | None
+    variants: tuple[str, ...]
+    min_retention: float
+    alpha: float
+    max_episodes: int
+    seed: int
+    max_action_error: float
+    inconclusive: str
+    perturb: str
+    workers: int
+    trust: bool
+    vecnormalize: str | None
+    baselines: Path
+    record: bool
+    record_new: bool
+    record_anyway: bool
+    report: tuple[Path, ...]
+    sweep: bool
+    cache: bool
+    unmeasured: str
+    hard_deadline: bool
+    max_latency_ratio: float | None
+    max_latency_us: float | None
+    deadline_hz: float | None
+    max_bytes: float | None
+    fits: float | None
+    max_energy_uj: float | None
+    from_cli: frozenset[str]
+
+    def rerun_options(self) -> list[str]:
+        """What was given on the command line and another run of the same gates needs, too."""
+        once = ("report", "record", "record_new", "record_anyway")
+        texts = []
+        for option in OPTIONS:
+            if option.field not in self.from_cli or option.field in once:
+                continue
+            if option.flag:
+                texts.append(option.switch)
+                continue
+            value = getattr(self, option.field)
+            texts += [f"{option.switch}={v}" for v in (value if option.multiple else [value])]
+        return texts
+
+    def header(self) -> str:
+        """The effective values in one line."""
+        asked = f", policies {' '.join(self.policies)}" if self.policies else ""
+        perturbed = f", perturbed by {self.perturb}" if self.perturb else ""
+        variants = f", variants {' '.join(self.variants)}" if self.variants else ""
+        return (
+            f"drlcompress: retention >= {self.min_retention:g}, alpha {self.alpha:g}, at most"
+            f" {self.max_episodes} episodes, seed {self.seed}, inconclusive: {self.inconclusive},"
+            f" action error <= {self.max_action_error:g}{perturbed}{asked}{variants}"
+        )
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option; one that is ``multiple`` is repeatable, and read text by text.
+
+    ``read`` makes a value of text, or raises a ``ValueError`` that says what it must be.
+    """
+
+    field: str
+    help: str
+    read: Callable[[str], Any]
+    default: Any
+    multiple: bool = False
+    flag: bool = False
+    metavar: str | None = None
+
+    @property
+    def ini(self) -> str:
+        """Its name in an ini file."""
+        return f"drlc_{self.field}"
+
+    @property
+    def switch(self) -> str:
+        """Its name on pytest's command line."""
+        singular = {"policies": "policy", "variants": "variant"}.get(self.field, self.field)
+        return "--drlc-" + singular.replace("_", "-")
+
+
+OPTIONS = (
+    Option(
+        "policies",
+        "policy to judge: a baseline's id, an SB3 .zip, an .onnx file, module:attribute of a"
+        " torch module, or a glob; repeatable (default: every baseline)",
+        str, (), multiple=True, metavar="POLICY",
+    ),
+    Option(
+        "env",
+        "environment of the policies that are not baselines, for example Hopper-v5 or"
+        " Ant-v4:pad_observation=84",
+        str, None, metavar="ENV",
+    ),
+    Option(
+        "variants",
+        "compression to judge: a recipe such as ptdq or ptsq:equalize=true, or the .onnx file of"
+        " any toolchain; repeatable",
+        str, (), multiple=True, metavar="RECIPE|FILE",
+    ),
+    Option(
+        "min_retention", "share of the baseline's return to keep (default 0.90)",
+        number(0, 10, closed=True), 0.90, metavar="SHARE",
+    ),
+    Option(
+        "alpha", "bound on each error of the retention gate (default 0.05)",
+        number(0, 0.5), 0.05, metavar="P",
+    ),
+    Option(
+        "max_episodes", "episodes after which a gate is INCONCLUSIVE (default 200)",
+        whole(1), 200, metavar="N",
+    ),
+    Option("seed", "seed of every random choice (default 0)", whole(0), 0, metavar="N"),
+    Option(
+        "max_action_error",
+        "largest mean action error, as a share of the action range (discrete: share of greedy"
+        " actions changed) (default 0.05)",
+        number(0, 1, closed=True), 0.05, metavar="SHARE",
+    ),
+    Option(
+        "inconclusive", "what an INCONCLUSIVE gate does: fail (default), xfail or skip",
+        one_of(("fail", "xfail", "skip")), "fail", metavar="OUTCOME",
+    ),
+    Option(
+        "perturb",
+        "judge retention under disturbances: observation_noise=0.05 (in standard deviations),"
+        " action_noise=0.1 (in half ranges), mass=1.2, friction=0.8 (factors), joined by commas",
+        str, "", metavar="KEY=NUMBER,...",
+    ),
+    Option(
+        "workers", "processor cores for rollouts (default: all; 1 in an xdist worker)",
+        whole(1), 0, metavar="N",
+    ),
+    Option(
+        "trust", "allow reading the pickle of VecNormalize statistics beside an SB3 zip",
+        str, False, flag=True,
+    ),
+    Option(
+        "vecnormalize",
+        "VecNormalize statistics of an SB3 zip: a path, or none (default: looked for beside it)",
+        str, None, metavar="PATH|none",
+    ),
+    Option(
+        "baselines", "folder of the baselines (default: baselines under the root directory)",
+        Path, Path("baselines"), metavar="DIR",
+    ),
+    Option(
+        "record",
+        "record the verdicts of this run in its baselines, also where others are recorded; prints"
+        " old and new",
+        str, False, flag=True,
+    ),
+    Option("record_new", "record the verdicts that are missing", str, False, flag=True),
+    Option(
+        "record_anyway",
+        "allow --drlc-record and --drlc-record-new under xdist and where CI is set",
+        str, False, flag=True,
+    ),
+    Option(
+        "report",
+        "write a report at the end of the run, in the form that the suffix names: .html, .md or"
+        " .json; repeatable",
+        report_path, (), multiple=True, metavar="PATH",
+    ),
+    Option(
+        "sweep", "run the pruning sweeps, which take minutes for each policy", str, False, flag=True
+    ),
+    Option("no_cache", "measure every episode again", str, False, flag=True),
+    Option(
+        "unmeasured",
+        "what a NOT_MEASURED gate does, such as energy without a readable counter: skip (default)"
+        " or fail",
+        one_of(("skip", "fail")), "skip", metavar="OUTCOME",
+    ),
+    Option(
+        "hard_deadline",
+        "hold max_latency_us and deadline_hz against this machine's clock; it must be tuned"
+        " (pyperf system tune, an isolated core)",
+        str, False, flag=True,
+    ),
+    Option(
+        "max_latency_ratio", "largest latency, as a ratio to the baseline's own artifact",
+        number(0, math.inf), None, metavar="RATIO",
+    ),
+    Option(
+        "max_latency_us", "largest median time of one action; needs --drlc-hard-deadline",
+        number(0, math.inf), None, metavar="US",
+    ),
+    Option(
+        "deadline_hz",
+        "control rate whose period at most 1 action in 1000 may exceed; needs"
+        " --drlc-hard-deadline",
+        number(0, math.inf), None, metavar="HZ",
+    ),
+    Option(
+        "max_bytes", "largest artifact on disk, for example 80kB", parse_bytes, None, metavar="SIZE"
+    ),
+    Option(
+        "fits", "memory that weights and activations must fit, for example 256KiB", parse_bytes,
+        None, metavar="SIZE",
+    ),
+    Option(
+        "max_energy_uj", "largest measured energy of one action in microjoules",
+        number(0, math.inf), None, metavar="UJ",
+    ),
+)  # fmt: skip
+
+
+def default_settings(**given: Any) -> Settings:
+    """Every option's default, but for the fields ``given``: settings outside pytest."""
+    values = {option.field: option.default for option in OPTIONS}
+    cache = not values.pop("no_cache")
+    return Settings(**{"cache": cache, "from_cli": frozenset(given), **values, **given})
+
+
+def read(option: Option, source: str, given: Any) -> Any:
+    """The value of ``option``, whose text (a list of texts if ``multiple``) stands in ``source``.
+
+    Raises:
+        OptionError: an impossible value, naming ``source`` and the text.
+    """
+    if option.flag:
+        return bool(given)
+    texts = list(given) if option.multiple else [given]
+    values = []
+    for text in texts:
+        try:
+            values.append(option.read(text))
+        except ValueError as error:
+            raise OptionError(f"{source}={text}: {error}") from None
+    return tuple(values) if option.multiple else values[0]

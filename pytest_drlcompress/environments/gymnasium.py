@@ -1,0 +1,80 @@
+"""Any Gymnasium environment, stepped one after the other in Python."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_drlcompress.core.errors import EpisodeError
+from pytest_drlcompress.environments.mujoco.engine import quiet_mujoco
+from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
+from pytest_drlcompress.environments.spec import EnvSpec
+
+
+@dataclass(frozen=True, eq=False)
+class GymnasiumEngine:
+    """Steps ``spec`` as Gymnasium does; implements ``Engine``."""
+
+    spec: EnvSpec
+    perturbation: Perturbation = UNPERTURBED
+    reason: str = ""
+    name: str = "gymnasium"
+
+    def stepper(self, slots: int) -> "GymnasiumStepper":
+        """``slots`` fresh environments."""
+        return GymnasiumStepper(self.spec, slots, self.perturbation.change_environment)
+
+
+class GymnasiumStepper:
+    """``slots`` Gymnasium environments in this process; implements ``Stepper``.
+
+    ``prepare`` is called with each environment once it is made.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        slots: int,
+        prepare: Callable[[gym.Env[Any, Any]], None] = lambda env: None,
+    ) -> None:
+        self.slots = slots
+        with quiet_mujoco():
+            self._envs: list[gym.Env[Any, Any]] = [spec.make() for _ in range(slots)]
+            shape, dtype, action = spec.spaces
+        for env in self._envs:
+            prepare(env)
+        self.observations: NDArray[Any] = np.zeros((slots, *shape), dtype)
+        self.failures: dict[int, EpisodeError] = {}
+        self._discrete = action.discrete
+
+    def reset(self, slot: int, seed: int) -> None:
+        """Start the episode of ``seed`` in ``slot``."""
+        try:
+            self.observations[slot], _ = self._envs[slot].reset(seed=seed)
+        except (Exception, SystemExit) as error:  # user environments raise anything
+            message = f"the environment failed in reset(seed={seed}): {error!r}"
+            raise EpisodeError(message) from error
+
+    def step(
+        self, actions: NDArray[Any], busy: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Advance the busy slots."""
+        rewards, over = np.zeros(self.slots), np.zeros(self.slots, np.bool_)
+        self.failures = {}
+        for slot in np.flatnonzero(busy).tolist():
+            action = int(actions[slot]) if self._discrete else actions[slot]
+            try:
+                observation, reward, terminated, truncated, _ = self._envs[slot].step(action)
+                self.observations[slot] = observation
+                rewards[slot], over[slot] = float(reward), terminated or truncated
+            except (Exception, SystemExit) as error:  # user environments raise anything
+                self.failures[slot] = EpisodeError(f"the environment failed ({error!r})")
+        return rewards, over
+
+    def close(self) -> None:
+        """Close every environment."""
+        for env in self._envs:
+            env.close()

@@ -1,0 +1,192 @@
+"""Environment specifications: a Gymnasium id, its keyword arguments, and what is added to it.
+
+A specification is text, so that it fits an option, an ini file and a record::
+
+    Hopper-v5
+    Ant-v5:contact_cost_weight=0.0,include_cfrc_ext_in_observation=false,pad_observation=84
+    Ant-v4:pad_observation=84,time_feature=1000
+
+``pad_observation=N`` appends N zeros to every observation and ``time_feature=T`` then
+appends ``1 - t/T`` (sb3-contrib's ``TimeFeatureWrapper``): some published policies were
+trained with such inputs. Neither is ever guessed. Every other key goes to ``gymnasium.make``.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_drlcompress.core.errors import EnvironmentSpecError, OptionTextError
+from pytest_drlcompress.core.key_values import Scalar, format_options, parse_options
+
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
+"""How far beyond a bound, relative to it, an action still counts as rounded."""
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """What an action may be: a box ``[low, high]`` or one of ``n`` integers.
+
+    ``low`` and ``high`` are float32 of the action's shape; ``n`` is 0 for a box.
+    """
+
+    shape: tuple[int, ...]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    n: int = 0
+
+    @property
+    def discrete(self) -> bool:
+        """Whether actions are integers ``0 .. n - 1``."""
+        return self.n > 0
+
+    def contains(self, actions: NDArray[Any]) -> bool:
+        """Whether every action of a batch ``(batch, *shape)`` lies inside; NaN never does.
+
+        Rounding is forgiven: ONNX Runtime's own tanh reaches 1.0000002.
+        """
+        if self.discrete:
+            return bool(np.all((actions >= 0) & (actions < self.n)))
+        low, high = self.low.astype(np.float64), self.high.astype(np.float64)
+        slack = _ROUNDING * np.maximum(np.abs(low), np.abs(high))
+        return bool(np.all((actions >= low - slack) & (actions <= high + slack)))
+
+    def describe(self) -> str:
+        """``Box [-1, 1] of 6`` or ``Discrete 4``, for messages."""
+        if self.discrete:
+            return f"Discrete {self.n}"
+        return f"Box [{self.low.min():g}, {self.high.max():g}] of shape {self.shape}"
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """A reproducible environment: same text, same observations, rewards and terminations."""
+
+    id: str
+    kwargs: tuple[tuple[str, Scalar], ...] = ()
+    pad_observation: int = 0
+    time_feature: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "EnvSpec":
+        """Read ``ID[:key=value,...]``. Nothing is imported or made.
+
+        Raises:
+            EnvironmentSpecError: empty text, options that cannot be read, negative padding.
+        """
+        head, colon, tail = text.strip().rpartition(":")
+        env_id, options_text = (head, tail) if colon and "=" in tail else (text.strip(), "")
+        if not env_id:
+            raise EnvironmentSpecError("an environment id is empty: write for example Hopper-v5")
+        try:
+            options = parse_options(options_text) if options_text else {}
+        except OptionTextError as error:
+            raise EnvironmentSpecError(f"environment {text!r}: {error}") from None
+        pad = options.pop("pad_observation", 0)
+        time = options.pop("time_feature", 0)
+        for name, value in (("pad_observation", pad), ("time_feature", time)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise EnvironmentSpecError(
+                    f"environment {text!r}: {name}={value} must be a whole number >= 0"
+                )
+        return cls(env_id, tuple(sorted(options.items())), int(pad), int(time))
+
+    def __str__(self) -> str:
+        options: dict[str, Scalar] = dict(self.kwargs)
+        if self.pad_observation:
+            options["pad_observation"] = self.pad_observation
+        if self.time_feature:
+            options["time_feature"] = self.time_feature
+        return f"{self.id}:{format_options(options)}" if options else self.id
+
+    def make(self) -> gym.Env[Any, Any]:
+        """A fresh Gymnasium environment with everything of this specification applied.
+
+        Raises:
+            EnvironmentSpecError: unknown id, keyword arguments the environment refuses,
+                or a missing package behind it.
+        """
+        kwargs: dict[str, Any] = dict(self.kwargs)
+        try:
+            env: gym.Env[Any, Any] = gym.make(self.id, **kwargs)
+        except Exception as error:  # Gymnasium passes on whatever a third-party constructor raises
+            raise EnvironmentSpecError(
+                f"environment {str(self)!r} cannot be made: {_one_line(error)}"
+            ) from error
+        if self.pad_observation:
+            env = _padded(env, self.pad_observation)
+        if self.time_feature:
+            from sb3_contrib.common.wrappers import TimeFeatureWrapper
+
+            limit = env.spec.max_episode_steps if env.spec else None
+            if limit not in (None, self.time_feature):  # the wrapper prefers it without a word
+                raise EnvironmentSpecError(
+                    f"environment {str(self)!r}: episodes end after {limit} steps, which is what"
+                    f" the time feature counts against: write time_feature={limit}"
+                )
+            env = TimeFeatureWrapper(env, max_steps=self.time_feature)
+        return env
+
+    @cached_property
+    def spaces(self) -> tuple[tuple[int, ...], np.dtype[Any], ActionSpec]:
+        """Observation shape and dtype, and the action specification.
+
+        Raises:
+            EnvironmentSpecError: spaces other than Box observations and Box or Discrete actions.
+        """
+        env = self.make()
+        try:
+            observation, action = env.observation_space, env.action_space
+        finally:
+            env.close()
+        if not isinstance(observation, gym.spaces.Box):
+            raise EnvironmentSpecError(
+                f"environment {str(self)!r} has {observation} observations; only Box is supported"
+            )
+        if isinstance(action, gym.spaces.Discrete):
+            empty = np.zeros(0, np.float32)
+            if action.start != 0:
+                raise EnvironmentSpecError(
+                    f"environment {str(self)!r}: Discrete actions must start at 0"
+                )
+            spec = ActionSpec((), empty, empty, int(action.n))
+        elif isinstance(action, gym.spaces.Box):
+            low, high = action.low.astype(np.float32), action.high.astype(np.float32)
+            spec = ActionSpec(tuple(action.shape), low, high)
+        else:
+            raise EnvironmentSpecError(
+                f"environment {str(self)!r} has {action} actions; only Box and Discrete are"
+                " supported"
+            )
+        return tuple(observation.shape), np.dtype(observation.dtype), spec
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Shape of one observation, padding and time feature included."""
+        return self.spaces[0]
+
+    @property
+    def action(self) -> ActionSpec:
+        """The action space."""
+        return self.spaces[2]
+
+
+def _padded(env: gym.Env[Any, Any], zeros: int) -> gym.Env[Any, Any]:
+    space = env.observation_space
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+        raise EnvironmentSpecError(f"pad_observation needs flat observations, not {space}")
+    tail = np.zeros(zeros, space.dtype)
+    padded = gym.spaces.Box(
+        np.concatenate([space.low, tail]),
+        np.concatenate([space.high, tail]),
+        dtype=space.dtype.type,
+    )
+    return gym.wrappers.TransformObservation(env, lambda o: np.concatenate([o, tail]), padded)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text or type(error).__name__

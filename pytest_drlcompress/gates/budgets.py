@@ -1,0 +1,165 @@
+"""Budgets: what the marker of a test, the settings and the defaults ask of one gate."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from pytest_drlcompress.core.quantities import parse_bytes
+from pytest_drlcompress.core.settings import Settings
+
+if TYPE_CHECKING:
+    import pytest
+
+MARKER = "drlcompress"
+MARKER_HELP = (
+    f"{MARKER}(*, min_retention, max_action_error, max_latency_ratio, max_latency_us,"
+    " deadline_hz, max_bytes, fits, max_energy_uj, min_pruning, target_sparsity, perturb): budgets"
+    " of the gates of a compressed policy"
+)
+
+
+COSTS = (
+    "max_latency_ratio",
+    "max_latency_us",
+    "deadline_hz",
+    "max_bytes",
+    "fits",
+    "max_energy_uj",
+)
+"""Budgets that the command line, an ini file and a baseline may give as well."""
+
+RECORDABLE = (*COSTS, "max_action_error")
+"""Budgets that a baseline may give for each of its variants."""
+
+NO_LIMITS: Mapping[str, float] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """Limits given by ``@pytest.mark.drlcompress(...)``; ``None`` where it says nothing.
+
+    ``min_retention`` is a share of the baseline's return, ``max_action_error`` a share of the
+    action range, ``max_latency_ratio`` is against the baseline's own artifact, ``min_pruning`` a
+    share of the channels, ``target_sparsity`` one of the weights. ``perturb``
+    (``"mass=1.2,friction=0.8"``) is no limit but the disturbance under which the retention is
+    judged. ``max_latency_us`` and ``max_energy_uj`` are for one action, ``deadline_hz`` is a
+    control rate; ``max_bytes`` is for the file, ``fits`` for weights and activations together,
+    both in bytes or as ``"256KiB"``.
+    """
+
+    min_retention: float | None = None
+    max_action_error: float | None = None
+    max_latency_ratio: float | None = None
+    min_pruning: float | None = None
+    target_sparsity: float | None = None
+    perturb: str | None = None
+    max_latency_us: float | None = None
+    deadline_hz: float | None = None
+    max_bytes: float | None = None
+    fits: float | None = None
+    max_energy_uj: float | None = None
+
+    def cost(
+        self, name: str, settings: Settings, recorded: Mapping[str, float] = NO_LIMITS
+    ) -> float | None:
+        """The limit ``name`` of a cost: command line, marker, ``recorded`` by the baseline, ini.
+
+        ``None`` where nobody gave one.
+        """
+        asked: float | None = getattr(settings, name)
+        own: float | None = getattr(self, name)
+        if asked is not None and name in settings.from_cli:
+            return asked
+        return own if own is not None else recorded.get(name, asked)
+
+    def retention(self, settings: Settings) -> float:
+        """Command line, then marker, then ini or default."""
+        if self.min_retention is None or "min_retention" in settings.from_cli:
+            return settings.min_retention
+        return self.min_retention
+
+    def perturbation(self, settings: Settings) -> str:
+        """Command line, then marker, then ini; empty for none."""
+        if self.perturb is None or "perturb" in settings.from_cli:
+            return settings.perturb
+        return self.perturb
+
+    def action_error(self, settings: Settings, recorded: Mapping[str, float] = NO_LIMITS) -> float:
+        """Command line, then marker, then ``recorded`` by the baseline, then ini or default."""
+        if "max_action_error" in settings.from_cli:
+            return settings.max_action_error
+        if self.max_action_error is not None:
+            return self.max_action_error
+        return recorded.get("max_action_error", settings.max_action_error)
+
+
+def check_marker(item: "pytest.Item") -> None:
+    """Fail ``item`` if its marker asks for something that does not exist."""
+    if item.get_closest_marker(MARKER) is not None:
+        try:
+            read_budgets(item)
+        except ValueError as error:
+            import pytest
+
+            pytest.fail(str(error), pytrace=False)
+
+
+def read_budgets(item: "pytest.Item") -> Budgets:
+    """The budgets of ``item``; of several markers the closest to the test wins.
+
+    Raises:
+        ValueError: an unknown budget, a positional argument, a limit that is no positive number.
+    """
+    known = [field.name for field in dataclasses.fields(Budgets)]
+    values: dict[str, Any] = {}
+    for marker in reversed(list(item.iter_markers(MARKER))):
+        if marker.args:
+            raise ValueError(
+                f"the {MARKER} marker takes keyword arguments only: {', '.join(known)}"
+            )
+        for name, value in marker.kwargs.items():
+            if name not in known:
+                raise ValueError(
+                    f"the {MARKER} marker has no budget {name!r}; known: {', '.join(known)}"
+                )
+            if name == "perturb":
+                if not isinstance(value, str):
+                    raise ValueError(f"{MARKER} marker: perturb must be text, not {value!r}")
+                values[name] = value
+                continue
+            values[name] = _limit(f"{MARKER} marker: {name}", name, value)
+    return Budgets(**values)
+
+
+def recorded_budgets(stored: Any, variant: str) -> Mapping[str, float]:
+    """The budgets of ``variant`` in the ``budgets`` table of a ``baseline.json``.
+
+    ``stored`` maps variants, or ``"*"`` for all others, to ``{"max_bytes": "80kB", ...}``.
+
+    Raises:
+        ValueError: an unknown budget, or a limit that is no positive number.
+    """
+    entry = stored.get(variant, stored.get("*", {}))
+    unknown = sorted(set(entry) - set(RECORDABLE))
+    if unknown:
+        raise ValueError(
+            f"budgets of {variant!r}: no budget {unknown[0]!r}; known: {', '.join(RECORDABLE)}"
+        )
+    return {name: _limit(f"budgets: {name}", name, value) for name, value in entry.items()}
+
+
+def _limit(where: str, name: str, value: Any) -> float:
+    if name in ("max_bytes", "fits") and isinstance(value, str):
+        try:
+            return parse_bytes(value)
+        except ValueError as error:
+            raise ValueError(f"{where} {error}, not {value!r}") from None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{where} must be a positive number, not {value!r}")
+    if name == "target_sparsity" and value >= 1:
+        raise ValueError(f"{where} is a share below 1 (0.95 for 95 % zeros), not {value!r}")
+    return float(value)

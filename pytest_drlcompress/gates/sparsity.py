@@ -1,0 +1,74 @@
+"""Is an artifact as sparse as it was asked to be? Knows nothing of pytest."""
+
+from pytest_drlcompress.compression.pruning.distribution import kept_in_total, layer_counts
+from pytest_drlcompress.compression.recipe import Step, parse_recipe
+from pytest_drlcompress.core.errors import ArtifactError
+from pytest_drlcompress.core.verdict import State, Verdict
+from pytest_drlcompress.gates.budgets import Budgets
+from pytest_drlcompress.measurement.sparsity import short_name, sparsity_of
+from pytest_drlcompress.onnx_graph.weights import layer_weights
+from pytest_drlcompress.workbench.workbench import Workbench
+
+GATE = "sparsity"
+
+
+def judge_sparsity(bench: Workbench, policy: str, variant: str, budgets: Budgets) -> Verdict:
+    """Hold the zeros in the artifact's initializers to what was asked for.
+
+    That is the marker's ``target_sparsity``; else what the recipe's ``sparse`` step says, its
+    distribution over the layers included. More zeros than asked for are welcome (rounding to
+    integers makes some). Without either, the sparsity is measured and held to nothing.
+    """
+    step = _sparse_step(bench, variant)
+    target = budgets.target_sparsity
+    if target is None and step is not None and step.amount is not None:
+        target = step.amount / 100
+    verdict = bench.verdict(GATE, policy, variant, target)
+    try:
+        layers = layer_weights(bench.artifact(policy, variant).model)
+    except ArtifactError as failure:
+        return verdict(state=State.FAIL, reason=f"{failure}.")
+    found = sparsity_of(layers)
+    if not found.weights:
+        return verdict(
+            state=State.NOT_MEASURED, reason="The artifact has no linear layer with weights."
+        )
+    named = ", ".join(f"{name} {share:.2%}" for name, share in found.by_layer.items())
+    state, reason = State.PASS, f"Zero weights by layer: {named}."
+    shapes = [layer.stored.shape for layer in layers]
+    if target is not None:
+        allowed = kept_in_total(shapes, target)
+        if found.nonzero > allowed:
+            state = State.FAIL
+            reason = f"{found.nonzero - allowed} weights too many are not zero. {reason}"
+    distribution = "global" if step is None else str(step.options["distribution"])
+    if budgets.target_sparsity is None and target is not None and distribution != "global":
+        counts = layer_counts(shapes, target, distribution)
+        over = [
+            f"{short_name(layer)} has {layer.nnz} nonzero weights, {distribution} allows {count}"
+            for layer, count in zip(layers, counts, strict=True)
+            if layer.nnz > count + 1  # whole numbers may be shared out in more than one way
+        ]
+        if over:
+            state, reason = State.FAIL, f"{'; '.join(over)}. {reason}"
+    if target is None:
+        reason = f"No sparsity was asked for. {reason}"
+    return verdict(
+        state=state,
+        reason=reason,
+        estimate=found.total,
+        sample_size=found.weights,
+        unit="weights",
+        details={
+            "total": found.total,
+            "by_layer": dict(found.by_layer),
+            "nonzero": found.nonzero,
+        },
+    )
+
+
+def _sparse_step(bench: Workbench, variant: str) -> Step | None:
+    if variant.endswith(".onnx"):
+        return None
+    steps = bench.registry.resolve(parse_recipe(variant)).steps
+    return next((step for step in steps if step.name == "sparse"), None)

@@ -1,0 +1,104 @@
+"""From a torch network to the bytes of an ONNX model with a free batch dimension."""
+
+import contextlib
+import io
+import logging
+import warnings
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from pytest_drlcompress.core.errors import PolicyError
+
+OPSET = 21
+"""The first opset with 4-bit integer types."""
+
+
+def export_onnx(
+    network: nn.Module, observation_shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> bytes:
+    """Export ``network``: input ``observation`` (batch, *observation_shape), output ``action``.
+
+    Image policies (``uint8`` observations) take ``uint8``; all others take float32, as SB3 does.
+    Linear layers stay whole, so that each becomes one Gemm.
+
+    Raises:
+        PolicyError: torch cannot export the network.
+    """
+    program, example = export_program(network, observation_shape, dtype)
+    with _quiet():
+        try:
+            exported = torch.onnx.export(
+                program,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["observation"],
+                output_names=["action"],
+                verbose=False,
+            )
+        except Exception as error:  # the exporter wraps whatever went wrong
+            raise _refusal(error) from error
+    assert exported is not None
+    model = exported.model_proto
+    # what the exporter notes about its sources is half of a small policy's bytes
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+        dimensions = value.type.tensor_type.shape.dim
+        if len(dimensions) and dimensions[0].dim_param:
+            dimensions[0].dim_param = "batch"
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def export_program(
+    network: nn.Module, observation_shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> tuple[torch.export.ExportedProgram, torch.Tensor]:
+    """The exported program behind ``export_onnx`` and its example input.
+
+    Raises:
+        PolicyError: torch cannot trace the network.
+    """
+    kind = torch.uint8 if np.dtype(dtype).kind == "u" else torch.float32
+    # two rows: torch specialises a dynamic dimension that is 1 in the example
+    example = torch.zeros((2, *observation_shape), dtype=kind)
+    decompositions = torch.export.default_decompositions()
+    decompositions.pop(torch.ops.aten.linear.default, None)  # type: ignore[no-untyped-call]
+    with _quiet():
+        try:
+            program = torch.export.export(
+                network.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+            ).run_decompositions(decompositions)
+        except Exception as error:  # user modules fail in any way
+            raise _refusal(error) from error
+    return program, example
+
+
+def _refusal(error: Exception) -> PolicyError:
+    text = " ".join(str(error).split())[:400]
+    return PolicyError(f"torch cannot export this network to ONNX: {text}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    # torch writes its tracing records at DEBUG, and pytest would show them all with a failure
+    trace = logging.getLogger("torch.__trace")
+    disabled, trace.disabled = trace.disabled, True
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+        trace.disabled = disabled

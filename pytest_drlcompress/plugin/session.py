@@ -1,0 +1,266 @@
+"""The run: its settings, its workbench, the verdicts it has heard of, and what it must not lose.
+
+Under xdist each worker has a run of its own; verdicts travel to the controller inside test
+reports, and the ids of all gates inside ``workeroutput``, so that the controller notices a
+gate that never reported.
+"""
+
+import importlib.util
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_drlcompress.core.errors import ArtifactError, DrlcError
+from pytest_drlcompress.core.settings import Settings
+from pytest_drlcompress.plugin.benchmark import provide_benchmark
+from pytest_drlcompress.plugin.benchmark_compare import Comparison, find_named_run
+from pytest_drlcompress.plugin.options import read_settings
+from pytest_drlcompress.reporting.results import Results, flattened
+
+if TYPE_CHECKING:
+    from pytest_drlcompress.workbench.workbench import Workbench
+
+GATES = ("retention", "action_error", "latency", "memory", "energy", "pruning_sweep")
+"""Fixtures that make a test a gate."""
+
+_GATES_OUTPUT = "drlcompress_gates"
+
+
+@dataclass(eq=False)
+class Run:
+    """State of one pytest process. ``worker`` is true in an xdist worker.
+
+    ``gates`` are the ids of the tests that are to give verdicts, ``reported`` of those whose
+    reports have come in.
+    """
+
+    settings: Settings
+    worker: bool
+    gates: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
+    results: Results = field(default_factory=Results)
+    notes: list[str] = field(default_factory=list)
+    broken: bool = False
+    comparison: Comparison = field(default_factory=Comparison)
+    _bench: "Workbench | None" = None
+
+    @property
+    def bench(self) -> "Workbench":
+        """The workbench, made when it is first needed: its imports take seconds."""
+        if self._bench is None:
+            from pytest_drlcompress.compression.registry import builtin_registry
+            from pytest_drlcompress.workbench.workbench import Workbench
+
+            self._bench = Workbench(self.settings, builtin_registry())
+        return self._bench
+
+    def collected(self, items: list[pytest.Item]) -> None:
+        """Remember which of ``items`` are gates."""
+        self.gates.update(
+            item.nodeid
+            for item in items
+            if any(name in GATES for name in getattr(item, "fixturenames", ()))
+        )
+
+    def heard(self, report: pytest.TestReport) -> None:
+        """Take the verdicts out of a test's report."""
+        if self.worker:
+            return  # the controller hears of it, too
+        self.reported.add(report.nodeid)
+        self.results.heard(report)
+        report.user_properties = flattened(report.user_properties)
+
+    def heard_of_worker(self, output: dict[str, Any]) -> None:
+        """In the controller: a worker has gone and left ``output``; empty if it crashed."""
+        self.gates.update(output.get(_GATES_OUTPUT, ()))
+
+    def finish(self, session: pytest.Session) -> None:
+        """Fail a run that lost a gate; write what was asked to be recorded."""
+        if self._bench is not None:
+            self._bench.close()
+        if self.worker:
+            output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
+            output[_GATES_OUTPUT] = sorted(self.gates)
+            return
+        stopped = session.shouldstop or session.shouldfail or session.config.option.collectonly
+        lost = sorted(self.gates - self.reported)
+        if lost and not stopped:
+            self.notes.append(f"{len(lost)} gates never reported a result: {', '.join(lost[:5])}")
+            if session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self.broken and session.exitstatus == pytest.ExitCode.OK:
+            # xdist can end so, when the workers that broke are gone before they say what they ran
+            self.notes.append("an internal error ended the run early: see above")
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        if session.config.option.collectonly:
+            return
+        self.notes.extend(self.results.notes)
+        if self.settings.record or self.settings.record_new:
+            self.notes.extend(self._record())
+        if self.settings.report:
+            self._report(session)
+
+    def summarize(self, reporter: Any) -> None:
+        """Write the verdicts, the news and the notes; nothing in a run without any."""
+        if self.results.judged or self.notes:
+            from pytest_drlcompress.reporting.terminal import write_summary
+
+            notes = [*self.comparison.lines(self.results.verdicts), *self.notes]
+            write_summary(reporter, self.results, notes)
+
+    def check_names(self) -> None:
+        """Load every policy and recipe that the user named.
+
+        Raises:
+            DrlcError: one of them does not exist, cannot be read or does not fit.
+        """
+        settings = self.settings
+        if not (settings.policies or settings.variants or settings.env or settings.perturb):
+            return
+        from pytest_drlcompress.compression.recipe import parse_recipe
+        from pytest_drlcompress.environments.perturbation import Perturbation
+        from pytest_drlcompress.environments.spec import EnvSpec
+
+        for variant in settings.variants:
+            if not variant.endswith(".onnx"):
+                self.bench.registry.resolve(parse_recipe(variant))
+            elif not Path(variant).is_file():
+                raise ArtifactError(f"variant {variant!r}: no such file")
+        if settings.perturb:
+            Perturbation.parse(settings.perturb)
+        if settings.env is not None:
+            _ = EnvSpec.parse(settings.env).spaces
+        if settings.policies:
+            for policy in self.bench.policy_texts():
+                self.bench.load(policy)
+
+    def _report(self, session: pytest.Session) -> None:
+        from pytest_drlcompress.reporting.report import make_report
+        from pytest_drlcompress.reporting.write import write_reports
+
+        report = make_report(
+            self.results,
+            settings=self.settings,
+            gates=self.gates,
+            reported=self.reported,
+            notes=self.notes,
+            arguments=tuple(map(str, session.config.invocation_params.args)),
+            exit_status=int(session.exitstatus),
+        )
+        written, errors = write_reports(report, self.settings.report)
+        self.notes.extend(written + errors)
+        if errors and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _record(self) -> list[str]:
+        from pytest_drlcompress.baselines.verdicts import record_verdicts
+
+        lines = []
+        for text in self.bench.policy_texts():
+            loaded = self.bench.load(text)
+            mine = [v for v in self.results.verdicts if v.policy == loaded.policy.id]
+            artifacts = {
+                variant: facts
+                for (policy, variant), facts in self.results.artifacts.items()
+                if policy == loaded.policy.id
+            }
+            if loaded.folder is not None and mine:
+                only_new = not self.settings.record
+                lines += record_verdicts(loaded.folder, mine, artifacts, only_new=only_new)
+        return [f"recorded {line}" for line in lines] or ["nothing new to record"]
+
+
+RUN = pytest.StashKey[Run]()
+
+
+@dataclass(frozen=True, eq=False)
+class Listener:
+    """Hooks that pytest calls without a ``config``.
+
+    First in line, so that everything else that reads a report (JUnit) sees readable properties.
+    """
+
+    run: Run
+
+    def pytest_internalerror(self) -> None:
+        """Something broke outside of any test, in this process or in a worker of xdist."""
+        self.run.broken = True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the verdicts out of a report."""
+        self.run.heard(report)
+
+
+@dataclass(frozen=True, eq=False)
+class XdistListener:
+    """Hooks of pytest-xdist, registered only where it is active."""
+
+    run: Run
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker has gone; ``node`` holds what it left."""
+        self.run.heard_of_worker(getattr(node, "workeroutput", {}))
+
+
+def start(config: pytest.Config) -> None:
+    """Read the settings and load what the user named, so that a mistake ends the run here.
+
+    Raises:
+        pytest.UsageError: an impossible option, policy, environment or recipe.
+    """
+    settings = read_settings(config)
+    run = Run(settings, worker=hasattr(config, "workerinput"))
+    config.stash[RUN] = run
+    if settings.record or settings.record_new:
+        _refuse_recording(config, settings)
+    if any(path.suffix == ".html" for path in settings.report):
+        _need_plots()
+    try:
+        run.check_names()
+    except DrlcError as error:
+        raise pytest.UsageError(str(error)) from None
+    provide_benchmark(config)
+    find_named_run(config)
+    config.pluginmanager.register(run.comparison, "drlcompress-comparison")
+    config.pluginmanager.register(Listener(run), "drlcompress-listener")
+    if config.pluginmanager.has_plugin("dsession"):
+        config.pluginmanager.register(XdistListener(run), "drlcompress-xdist")
+
+
+def _refuse_recording(config: pytest.Config, settings: Settings) -> None:
+    """A record is a decision: it is written by one who looks at it, once.
+
+    Raises:
+        pytest.UsageError: recording where it was not meant, or of what is not recorded.
+    """
+    option = "--drlc-record" if settings.record else "--drlc-record-new"
+    if settings.sweep:
+        raise pytest.UsageError(
+            f"--drlc-sweep measures and is not recorded: leave out --drlc-sweep or {option}"
+        )
+    if settings.record_anyway:
+        return
+    spread = config.getoption("numprocesses", None) or config.getoption("tx", None)
+    if spread or hasattr(config, "workerinput"):
+        raise pytest.UsageError(
+            f"{option} writes into the baselines, and this run is spread over processes: leave"
+            " out -n, or say --drlc-record-anyway"
+        )
+    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
+        raise pytest.UsageError(
+            f"{option} writes into the baselines, which nobody looks at in CI (the environment"
+            " variable CI is set): record where you can commit it, or say --drlc-record-anyway"
+        )
+
+
+def _need_plots() -> None:
+    missing = [m for m in ("jinja2", "matplotlib") if importlib.util.find_spec(m) is None]
+    if missing:
+        raise pytest.UsageError(
+            f"--drlc-report: an .html report needs {' and '.join(missing)}:"
+            " pip install 'pytest-drlcompress[plot]'"
+        )

@@ -1,0 +1,189 @@
+"""Stable-Baselines3 and sb3-contrib zips as policies, read without unpickling anything."""
+
+import hashlib
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import nn
+
+from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.policies.network import Pixels, normalize_layer
+from pytest_drlcompress.policies.policy import Policy, check_network
+from pytest_drlcompress.policies.sb3.actors import actor_layers, algorithm_of
+from pytest_drlcompress.policies.sb3.vecnormalize import Statistics, read_vecnormalize
+from pytest_drlcompress.policies.sb3.zip import OTHER_WAYS, Sb3Zip, read_zip
+
+
+def load_sb3(
+    path: Path, env: EnvSpec, *, policy_id: str, vecnormalize: Path | None, trust: bool
+) -> Policy:
+    """The deterministic policy of an SB3 model saved at ``path``, acting in ``env``.
+
+    Reads SAC, TQC, TD3, DDPG, PPO, A2C, TRPO, DQN and QR-DQN. The action bounds are those of
+    ``env``; where the file's own are readable they must be the same. ``vecnormalize`` is the
+    pickle with the observation statistics, which is read only with ``trust``. An empty
+    ``policy_id`` becomes ``algorithm-environment``.
+
+    Raises:
+        PolicyError: a file that cannot be read or rebuilt, or does not fit ``env``.
+        UntrustedPickleError: ``vecnormalize`` is given without ``trust``.
+        EnvironmentSpecError: the environment cannot be made.
+    """
+    return policy_from_zip(
+        read_zip(path), env, policy_id=policy_id, vecnormalize=vecnormalize, trust=trust
+    )
+
+
+def policy_from_zip(
+    saved: Sb3Zip, env: EnvSpec, *, policy_id: str, vecnormalize: Path | None, trust: bool
+) -> Policy:
+    """``load_sb3`` of a zip that has been read."""
+    algorithm = algorithm_of(saved)
+    _check_spaces(saved, env)
+    extractor, body = actor_layers(saved, env.action)
+    layers = [*extractor, *body]
+    if not extractor:
+        _check_width(saved, env, layers)
+    statistics = None if vecnormalize is None else read_vecnormalize(vecnormalize, trust=trust)
+    front = _preprocessing(saved, env, layers)
+    if statistics is not None and statistics.enabled:
+        front.append(_normalization(saved, env, statistics, images=bool(extractor)))
+    network = nn.Sequential(*front, *layers).eval()
+    identity = policy_id or f"{algorithm or saved.path.stem.lower()}-{env_name(env)}"
+    check_network(identity, env, network)
+    return Policy(
+        id=identity,
+        env=env,
+        source=network,
+        algorithm=algorithm,
+        origin=str(saved.path),
+        provenance={
+            "sha256": hashlib.sha256(saved.path.read_bytes()).hexdigest(),
+            "stable_baselines3": saved.version,
+            **{k: v for k in ("num_timesteps", "seed") if isinstance(v := saved.data.get(k), int)},
+            "vecnormalize": "" if vecnormalize is None else vecnormalize.name,
+        },
+    )
+
+
+def env_name(env: EnvSpec) -> str:
+    """``halfcheetah`` for ``HalfCheetah-v5``, ``pong`` for ``ALE/Pong-v5``."""
+    return re.sub(r"-v\d+$", "", re.split("[:/]", env.id)[-1]).lower()
+
+
+def _check_spaces(saved: Sb3Zip, env: EnvSpec) -> None:
+    shape, dtype, action = env.spaces
+    observed, acted = saved.space("observation_space"), saved.space("action_space")
+    if observed.kind not in (None, "Box"):
+        raise saved.error(
+            f"it was trained on {observed.kind} observations, of which only Box is supported;"
+            f" {OTHER_WAYS}"
+        )
+    if len(action.shape) > 1:
+        raise saved.error(f"actions of shape {action.shape} are not supported; {OTHER_WAYS}")
+    if acted.kind not in (None, "Discrete" if action.discrete else "Box"):
+        raise saved.error(
+            f"it was trained on {acted.kind} actions; the environment's are {action.describe()}"
+        )
+    if action.discrete and (acted.n not in (None, action.n) or acted.start not in (None, 0)):
+        raise saved.error(
+            f"it was trained on {acted.n} discrete actions starting at {acted.start or 0}; the"
+            f" environment has {action.n} starting at 0"
+        )
+    if not action.discrete:
+        if acted.shape not in (None, action.shape):
+            raise saved.error(
+                f"it was trained on actions of shape {acted.shape}; the environment's have"
+                f" {action.shape}"
+            )
+        for name, told, here in (
+            ("low", acted.low, action.low),
+            ("high", acted.high, action.high),
+        ):
+            if told is not None and (
+                told.size != here.size or not np.allclose(told, here.ravel(), rtol=1e-4, atol=1e-6)
+            ):
+                raise saved.error(
+                    f"it was trained on actions with {name} bounds {_short(told)}; those of"
+                    f" {str(env)!r} are {_short(here)} (a wrapper that rescales actions must be"
+                    " part of the environment)"
+                )
+    if observed.shape is not None and len(observed.shape) > 1 and observed.shape != shape:
+        layout = " (images must come as channels, height, width)" if len(shape) > 1 else ""
+        raise saved.error(
+            f"it was trained on observations of shape {observed.shape}; environment {str(env)!r}"
+            f" gives {shape}{layout}"
+        )
+    if observed.dtype is not None and (observed.dtype == "uint8") != (dtype == np.uint8):
+        raise saved.error(
+            f"it was trained on {observed.dtype} observations; environment {str(env)!r} gives"
+            f" {dtype}"
+        )
+
+
+def _check_width(saved: Sb3Zip, env: EnvSpec, layers: list[nn.Module]) -> None:
+    first = layers[0]
+    assert isinstance(first, nn.Linear)
+    wanted, given = first.in_features, int(np.prod(env.observation_shape))
+    if wanted != given:
+        raise saved.error(
+            f"the policy takes {wanted} observations, environment {str(env)!r} gives {given};"
+            f" {_width_advice(env, wanted - given)}"
+        )
+
+
+def _width_advice(env: EnvSpec, missing: int) -> str:
+    if missing < 0 or len(env.observation_shape) != 1:
+        return "is it another version of the environment, or one with other keyword arguments?"
+    padded = replace(env, pad_observation=env.pad_observation + missing)
+    advice = [f"{str(padded)!r} if the missing {missing} were always zero"]
+    if not env.time_feature:
+        registered = gym.registry.get(env.id)
+        limit = (registered and registered.max_episode_steps) or 1000
+        timed = replace(env, pad_observation=padded.pad_observation - 1, time_feature=limit)
+        advice.append(f"{str(timed)!r} if one of them was the time left")
+    return f"if it saw the same environment when it was trained: {', '.join(advice)}"
+
+
+def _preprocessing(saved: Sb3Zip, env: EnvSpec, layers: list[nn.Module]) -> list[nn.Module]:
+    """What SB3 does before the first layer: bytes to floats, images to [0, 1], flattening."""
+    shape, dtype, _ = env.spaces
+    front: list[nn.Module] = []
+    if dtype == np.uint8:
+        front.append(Pixels())
+        high = saved.space("observation_space").high
+        image = len(shape) == 3 and (high is None or bool(np.all(high == 255)))
+        if not image or str(saved.policy_kwargs.get("normalize_images", True)) == "False":
+            # SB3 leaves these in [0, 255]: the first layer takes back what Pixels divided
+            first = layers[0]
+            assert isinstance(first, nn.Linear | nn.Conv2d)
+            with torch.no_grad():
+                first.weight.mul_(255.0)
+    if len(shape) != 1 and isinstance(layers[0], nn.Linear):
+        front.append(nn.Flatten())
+    return front
+
+
+def _normalization(
+    saved: Sb3Zip, env: EnvSpec, statistics: Statistics, *, images: bool
+) -> nn.Module:
+    if images or env.spaces[1] == np.uint8:
+        raise saved.error(f"VecNormalize of images or bytes is not supported; {OTHER_WAYS}")
+    width = int(np.prod(env.observation_shape))
+    if statistics.mean.size != width:
+        raise PolicyError(
+            f"{statistics.path}: statistics of {statistics.mean.size} observations;"
+            f" environment {str(env)!r} gives {width}"
+        )
+    return normalize_layer(
+        statistics.mean, statistics.variance, epsilon=statistics.epsilon, clip=statistics.clip
+    )
+
+
+def _short(values: "np.typing.NDArray[np.floating]") -> str:
+    return np.array2string(np.asarray(values), precision=4, threshold=8, separator=", ")

@@ -1,0 +1,154 @@
+"""ONNX Runtime on one thread: IO binding for single observations, plain ``run`` for batches."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from pytest_drlcompress.core.errors import ArtifactError
+
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+}
+
+
+def make_session(
+    model: bytes,
+    *,
+    optimized_model_path: str = "",
+    level: ort.GraphOptimizationLevel = ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+) -> ort.InferenceSession:
+    """A session on one CPU thread, by default with every graph optimization.
+
+    Raises:
+        ArtifactError: ONNX Runtime cannot load the model.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.graph_optimization_level = level
+    # plain allocation is as fast for large tensors and faster for the small ones of a controller
+    options.enable_cpu_mem_arena = False
+    options.optimized_model_filepath = optimized_model_path
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the bindings raise several unrelated classes
+        text = " ".join(str(error).split())
+        raise ArtifactError(f"ONNX Runtime cannot load the model: {text}") from None
+
+
+class OnnxController:
+    """An artifact in ONNX Runtime; implements ``Controller``.
+
+    Raises:
+        ArtifactError: the model cannot be loaded or has not one input and one output with a
+            leading batch dimension.
+    """
+
+    device = "cpu"
+    """What it runs on; an energy counter must see this."""
+
+    def __init__(self, model: bytes) -> None:
+        self._session = make_session(model)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ArtifactError(
+                f"a policy has one input and one output; this model has inputs"
+                f" {[i.name for i in inputs]} and outputs {[o.name for o in outputs]}"
+            )
+        source, sink = inputs[0], outputs[0]
+        for tensor in (source, sink):
+            if tensor.type not in _DTYPES:
+                raise ArtifactError(f"tensor {tensor.name!r} has unsupported type {tensor.type}")
+        self.observation_dtype: np.dtype[Any] = np.dtype(_DTYPES[source.type])
+        self.observation_shape = _static(source.name, source.shape)
+        self._source, self._sink = source.name, sink.name
+        self._fixed_batch_of_one = bool(source.shape) and source.shape[0] == 1
+        self._observation = np.zeros((1, *self.observation_shape), self.observation_dtype)
+        self._action = self._probe()
+        self.action_shape = tuple(self._action.shape[1:])
+        self._binding = self._session.io_binding()
+        self._binding.bind_input(
+            self._source, "cpu", 0, self._observation.dtype, self._observation.shape,
+            self._observation.ctypes.data,
+        )  # fmt: skip
+        self._binding.bind_output(
+            self._sink, "cpu", 0, self._action.dtype, self._action.shape, self._action.ctypes.data
+        )
+        self._run = _runner(self._session, self._binding)
+        # views without the batch, made once
+        self._observation_row = self._observation.reshape(self.observation_shape)
+        self._action_row = self._action.reshape(self.action_shape)
+        self.batch_invariant = not self._fixed_batch_of_one and not _quantizes_dynamically(model)
+
+    def act(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Actions for a batch; row by row where the model's result depends on the batch."""
+        if self.batch_invariant:
+            batch = np.ascontiguousarray(observations, self.observation_dtype)
+            return np.asarray(self._session.run([self._sink], {self._source: batch})[0])
+        actions = np.empty((len(observations), *self.action_shape), self._action.dtype)
+        for row, observation in enumerate(observations):
+            actions[row] = self.act_one(observation)
+        return actions
+
+    def act_one(self, observation: NDArray[Any]) -> NDArray[Any]:
+        """The action for one observation, through preallocated buffers; overwritten next call."""
+        self._observation_row[...] = observation
+        self._run()
+        return self._action_row
+
+    def run_network(self) -> None:
+        """Run the network alone, on the observation that ``act_one`` saw last."""
+        self._run()
+
+    def _probe(self) -> NDArray[Any]:
+        try:
+            action = self._session.run([self._sink], {self._source: self._observation})[0]
+        except Exception as error:  # the bindings raise several unrelated classes
+            text = " ".join(str(error).split())
+            raise ArtifactError(f"the model fails on a zero observation: {text}") from None
+        action = np.asarray(action)
+        if action.ndim == 0 or action.shape[0] != 1:
+            raise ArtifactError(
+                f"output {self._sink!r} has shape {action.shape} for one observation;"
+                " a policy's output keeps the batch as its first dimension"
+            )
+        return np.ascontiguousarray(action)
+
+
+def _runner(session: ort.InferenceSession, binding: ort.IOBinding) -> Callable[[], Any]:
+    """What runs ``binding``.
+
+    The public ``run_with_iobinding`` first looks for captured WebGPU graphs, and makes RunOptions
+    anew for each call: together a sixth of a small policy's latency.
+    """
+    try:
+        run, bound = session._sess.run_with_iobinding, binding._iobinding  # noqa: SLF001
+    except AttributeError:  # this ONNX Runtime is built otherwise
+        return partial(session.run_with_iobinding, binding)
+    return partial(run, bound, ort.RunOptions())
+
+
+def _static(name: str, shape: list[Any]) -> tuple[int, ...]:
+    if not shape or not all(isinstance(size, int) for size in shape[1:]):
+        raise ArtifactError(
+            f"input {name!r} has shape {shape}; a policy's input is (batch, *observation_shape)"
+            " with every size but the batch fixed"
+        )
+    return tuple(int(size) for size in shape[1:])
+
+
+def _quantizes_dynamically(model: bytes) -> bool:
+    # DynamicQuantizeLinear takes its scale over the whole batch: measured differences of 1e-2.
+    import onnx
+
+    graph = onnx.load_from_string(model).graph
+    return any(node.op_type == "DynamicQuantizeLinear" for node in graph.node)

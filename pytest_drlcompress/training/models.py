@@ -1,0 +1,124 @@
+"""From a training recipe to an SB3 model, and from an SB3 model to a policy network."""
+
+import copy
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.policies.network import (
+    ACTIVATIONS,
+    Argmax,
+    clip_layer,
+    normalize_layer,
+    squash_layers,
+)
+from pytest_drlcompress.training.recipes import OFF_POLICY, TrainingRecipe
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+
+def make_env(recipe: TrainingRecipe) -> "VecEnv":
+    """The recipe's environments with float32 observations; ``VecNormalize`` if it asks for it."""
+    import gymnasium as gym
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    spec = EnvSpec.parse(recipe.environment)
+
+    def make() -> gym.Env[Any, Any]:
+        # float32, as the actor sees it: half the replay buffer
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*precision lowered by casting")
+            return gym.wrappers.DtypeObservation(spec.make(), np.float32)
+
+    env: VecEnv = make_vec_env(make, n_envs=recipe.n_envs)
+    if recipe.normalize:
+        env = VecNormalize(env, gamma=float(recipe.hyperparameters.get("gamma", 0.99)))
+    return env
+
+
+def algorithm_class(name: str) -> "type[BaseAlgorithm]":
+    """The SB3 class of an algorithm's name."""
+    import stable_baselines3 as sb3
+    from sb3_contrib import TRPO
+
+    classes: dict[str, type[BaseAlgorithm]] = {
+        "sac": sb3.SAC, "td3": sb3.TD3, "ddpg": sb3.DDPG, "ppo": sb3.PPO, "trpo": TRPO,
+    }  # fmt: skip
+    return classes[name]
+
+
+def make_model(recipe: TrainingRecipe, env: "VecEnv", seed: int) -> "BaseAlgorithm":
+    """A new, untrained SB3 model."""
+    from stable_baselines3.common.noise import NormalActionNoise
+
+    policy: dict[str, Any] = {
+        "net_arch": list(recipe.net_arch),
+        "activation_fn": ACTIVATIONS[recipe.activation],
+    }
+    arguments: dict[str, Any] = dict(recipe.hyperparameters)
+    if recipe.algorithm in OFF_POLICY:
+        policy["optimizer_kwargs"] = {"fused": True}
+        arguments["buffer_size"] = buffer_size(recipe)
+        if recipe.action_noise:
+            size = int(np.prod(env.action_space.shape or (1,)))
+            arguments["action_noise"] = NormalActionNoise(
+                np.zeros(size), np.full(size, recipe.action_noise)
+            )
+    else:
+        policy["log_std_init"] = recipe.log_std_init
+    return algorithm_class(recipe.algorithm)(
+        "MlpPolicy", env, policy_kwargs=policy, seed=seed, device="cpu", **arguments
+    )
+
+
+def buffer_size(recipe: TrainingRecipe) -> int:
+    """Transitions in the replay buffer of an off-policy recipe: all of them by default."""
+    return int(recipe.hyperparameters.get("buffer_size", recipe.steps))
+
+
+def extract_network(
+    algorithm: str, model: "BaseAlgorithm", spec: EnvSpec, statistics: "VecNormalize | None"
+) -> nn.Sequential:
+    """A copy of the model's deterministic actor with normalisation and action bounds folded in."""
+    layers: list[nn.Module] = []
+    if statistics is not None:
+        rms: Any = statistics.obs_rms
+        layers.append(
+            normalize_layer(rms.mean, rms.var, epsilon=statistics.epsilon, clip=statistics.clip_obs)
+        )
+    policy: Any = model.policy
+    low, high = spec.action.low, spec.action.high
+    extractor = (
+        getattr(policy, "features_extractor", None)
+        or (policy.q_net if algorithm == "dqn" else policy.actor).features_extractor
+    )
+    if any(parameter.numel() for parameter in extractor.parameters()):
+        raise PolicyError("only the actors of an MlpPolicy can be taken out of a model in training")
+    if algorithm == "sac":
+        layers += [*policy.actor.latent_pi, policy.actor.mu, *squash_layers(low, high)]
+    elif algorithm in ("td3", "ddpg"):
+        # SB3 ends this actor with its own tanh
+        layers += [*list(policy.actor.mu)[:-1], *squash_layers(low, high)]
+    elif algorithm == "dqn":
+        layers += [*policy.q_net.q_net, Argmax()]
+    else:
+        body = policy.mlp_extractor.policy_net
+        layers += [*body, policy.action_net, clip_layer(low, high)]
+    network = nn.Sequential(*copy.deepcopy(layers))
+    for parameter in network.parameters():
+        parameter.grad = None
+    return network.eval()
+
+
+def set_threads() -> None:
+    """One thread for torch: several trainings run side by side, and small nets gain nothing."""
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("medium")

@@ -1,0 +1,74 @@
+"""A policy's own rollouts as ``compression.registry.Observations``: calibration, distillation."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.evaluation.rollout import rollout
+from pytest_drlcompress.runtime.torch import TorchPilot
+
+CALIBRATION_SEEDS = 2**19 + 2**17
+"""First seed of the episodes that calibration sees; below ``RECORDED_SEEDS``."""
+
+STUDENT_SEEDS = 2**18
+"""First seed of the episodes in which a student acts while it learns; below ``RECORDED_SEEDS``."""
+
+EPISODES_PER_SAMPLE = 8
+"""Episodes that run side by side where observations are collected."""
+
+_EPISODES_PER_ROUND = 512
+
+
+@dataclass(frozen=True)
+class OwnRollouts:
+    """See the module. ``observed(first_seed, count)`` gives what the fp32 policy sees."""
+
+    observed: Callable[[int, int], NDArray[Any]]
+    env: EnvSpec
+
+    def blank(self, count: int) -> Tensor:
+        """Zeros, to trace a network."""
+        shape, dtype, _ = self.env.spaces
+        return torch.zeros((count, *shape), dtype=torch.uint8 if dtype.kind == "u" else None)
+
+    def sample(self, count: int) -> NDArray[Any]:
+        """The same ``count`` observations for every call."""
+        return self.observed(CALIBRATION_SEEDS, count)
+
+    def describe(self, count: int) -> dict[str, Any]:
+        """Environment and seeds."""
+        return {
+            "environment": str(self.env),
+            "first_seed": CALIBRATION_SEEDS,
+            "observations": count,
+            "policy": "fp32",
+        }
+
+    @property
+    def teacher(self) -> None:
+        """The network a step is given is its teacher."""
+        return None
+
+    def visited(self, student: nn.Module, count: int, number: int) -> NDArray[Any]:
+        """Observations of whole episodes in which ``student`` acts."""
+        first = STUDENT_SEEDS + number * _EPISODES_PER_ROUND
+        rows: list[NDArray[Any]] = []
+        seeds = range(first, first + _EPISODES_PER_ROUND)
+        episodes = rollout(
+            self.env, TorchPilot(student), seeds, record=True, slots=EPISODES_PER_SAMPLE
+        )
+        with closing(episodes):
+            for episode in episodes:
+                assert episode.observations is not None
+                rows.append(episode.observations)
+                if sum(map(len, rows)) >= count:
+                    break
+        seen = np.concatenate(rows)
+        return np.ascontiguousarray(seen, np.uint8 if seen.dtype.kind == "u" else np.float32)
