@@ -29,7 +29,7 @@ from pytest_drlcompress.evaluation.pool import (
     read_pool,
     write_pool,
 )
-from pytest_drlcompress.evaluation.reference import FIRST_LOT, Reference
+from pytest_drlcompress.evaluation.reference import POOL_EPISODES, Reference
 from pytest_drlcompress.evaluation.references import measure_pool, measure_references
 from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.policies.store import (
@@ -40,9 +40,6 @@ from pytest_drlcompress.policies.store import (
     read_record,
     save_network,
 )
-
-POOL_EPISODES = FIRST_LOT
-"""Recorded baseline episodes, unless more are asked for."""
 
 FAILURE = "training.json"
 """What a training that did not learn its task leaves instead of a baseline."""

@@ -5,11 +5,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_drlcompress.baselines.record import POOL_EPISODES, measure_again, read_baseline_record
+from pytest_drlcompress.baselines.record import measure_again, read_baseline_record
 from pytest_drlcompress.compression.pipeline import export_policy
 from pytest_drlcompress.core.errors import BaselineError, DrlcError
 from pytest_drlcompress.core.files import write_atomic
 from pytest_drlcompress.core.progress import progress_bar, step_counter
+from pytest_drlcompress.evaluation.reference import POOL_EPISODES
 from pytest_drlcompress.evaluation.reproduce import compare
 from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.policies.store import RECORD, load_policy

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from torch import nn
 
-from pytest_drlcompress.baselines.record import POOL_EPISODES, record_baseline
+from pytest_drlcompress.baselines.record import record_baseline
 from pytest_drlcompress.core.errors import PolicyError
 from pytest_drlcompress.core.progress import progress_bar
 from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.evaluation.reference import POOL_EPISODES
 from pytest_drlcompress.policies.load import load_policy_source
 
 

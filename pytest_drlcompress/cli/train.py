@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pytest_drlcompress.baselines.record import FAILURE, POOL_EPISODES, record_baseline
+from pytest_drlcompress.baselines.record import FAILURE, record_baseline
 from pytest_drlcompress.cli.train_sparse import run_sparse
 from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.core.progress import progress_bar
 from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.evaluation.reference import POOL_EPISODES
 from pytest_drlcompress.policies.store import RECORD, load_network
 from pytest_drlcompress.training.checkpoint import TrainingState, only_one
 from pytest_drlcompress.training.recipes import (

@@ -11,23 +11,12 @@ from pytest_drlcompress.core.errors import BaselineError
 RECORDED_SEEDS = 2**20
 """Recorded reference episodes use seeds below, candidates use seeds from here to 2**31."""
 
-FIRST_LOT = 2000
-"""Episodes of a pool's first lot.
+POOL_EPISODES = 2000
+"""Recorded baseline episodes, unless more are asked for.
 
-A pool is used lot by lot, and grows by whole lots (``lots``): what is added lies behind what was
-there. The declared range comes from the first lot alone, for the same reason: a test that
-goes on with a larger pool must be the test that was begun.
+The declared range comes from the first so many, also of a larger pool: a test that goes on with
+a pool that has grown must be the test that was begun.
 """
-
-
-def lots(size: int) -> list[range]:
-    """The lots of a pool of ``size`` episodes: they end at 2,000, 5,000, 10,000, 20,000 ..."""
-    found, start, end = [], 0, FIRST_LOT
-    while start < size:
-        found.append(range(start, min(end, size)))
-        # 2, 5, 10, 20, 50 ...
-        start, end = end, end * 5 // 2 if str(end)[0] == "2" else end * 2
-    return found
 
 
 @dataclass(frozen=True)
@@ -80,16 +69,36 @@ class Reference:
     def low(self) -> float:
         """Lower end of the declared range: 10 % of the baseline's gain below all seen.
 
-        Below the random policy's mean, or below the first lot's worst episode if that was worse.
+        Below the random policy's mean, or below the baseline's worst episode if that was worse.
         """
-        first = self.returns[:FIRST_LOT]
+        first = self.returns[:POOL_EPISODES]
         return min(self.random_mean, *first) - 0.1 * (_moments(first)[0] - self.random_mean)
 
     @property
     def high(self) -> float:
-        """Upper end of the declared range: 5 % of its gain above the first lot's best."""
-        best = max(self.returns[:FIRST_LOT])
+        """Upper end of the declared range: 5 % of its gain above the baseline's best."""
+        best = max(self.returns[:POOL_EPISODES])
         return best + 0.05 * (best - self.random_mean)
+
+    def mean_bounds(self, p: float) -> tuple[float, float]:
+        """Bounds of the baseline's true mean return; each is wrong with probability ``p``.
+
+        Student's t, corrected for the skewness of returns with rare falls or rare great
+        successes (Hall, "On the removal of skewness by transformation", JRSS B 1992, to first
+        order). Simulated on nine shapes, with 2,000 episodes each bound holds as stated.
+        """
+        from scipy.stats import skew, t
+
+        mean, deviation = _moments(self.returns)
+        if deviation == 0:
+            return mean, mean
+        count = len(self.returns)
+        quantile = float(t.isf(p, count - 1))
+        shift = float(skew(self.returns)) * (2 * quantile**2 + 1) / (6 * math.sqrt(count))
+        # few episodes tell little of their skewness; it must not turn a bound around
+        shift = max(-quantile / 2, min(shift, quantile / 2))
+        error = deviation / math.sqrt(count)
+        return mean - error * (quantile - shift), mean + error * (quantile + shift)
 
     def competence(self, alpha: float = 0.05) -> str | None:
         """``None``, or why the baseline is no yardstick for what compression may lose.

@@ -9,11 +9,11 @@ from pytest_drlcompress.compression.recipe import variant_id
 from pytest_drlcompress.core.errors import ArtifactError, EpisodeError
 from pytest_drlcompress.core.progress import gate_line
 from pytest_drlcompress.core.verdict import State, Verdict
+from pytest_drlcompress.environments.bounds import return_bounds
 from pytest_drlcompress.evaluation.retention import (
     RetentionSettings,
     episode_seeds,
     judge,
-    pool_order,
 )
 from pytest_drlcompress.gates.budgets import Budgets
 from pytest_drlcompress.gates.diagnosis import broken_layers, contributions, describe_broken, hint
@@ -36,7 +36,11 @@ def judge_retention(
     """
     settings = bench.settings
     asked = RetentionSettings(
-        budgets.retention(settings), settings.alpha, settings.max_episodes, settings.seed
+        budgets.retention(settings),
+        settings.alpha,
+        settings.max_episodes,
+        settings.seed,
+        settings.precision,
     )
     loaded = bench.load(policy)
     perturb = budgets.perturbation(settings)
@@ -48,17 +52,16 @@ def judge_retention(
         bench.controller(policy, variant)  # shapes first: a misfit is no matter of episodes
         reference = bench.reference(policy, perturb)
         seeds = episode_seeds(artifact.sha256, conditions, asked, asked.max_episodes)
-        order = pool_order(artifact.sha256, conditions, asked, len(reference.returns))
         with gate_line(f"{loaded.policy.id} {variant_id(variant)}") as line:
             episodes = bench.episodes(policy, artifact, seeds, perturb, line.on_steps)
             with closing(episodes):  # drops the episodes in flight
                 verdict = judge(
                     (episode.total for episode in episodes),
                     reference,
-                    order,
                     asked,
                     policy=loaded.policy.id,
                     variant=variant_id(variant),
+                    bounds=(None, None) if perturb else return_bounds(loaded.policy.env),
                     on_progress=line.on_progress,
                 )
     except (EpisodeError, ArtifactError) as error:

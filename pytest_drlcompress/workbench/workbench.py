@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.baselines.record import (
-    POOL_EPISODES,
     BaselineRecord,
     current_versions,
     read_baseline_record,
@@ -30,7 +29,7 @@ from pytest_drlcompress.compression.recipe import parse_recipe, variant_id
 from pytest_drlcompress.compression.registry import Registry
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import ArtifactError, BaselineError
-from pytest_drlcompress.core.progress import step_counter
+from pytest_drlcompress.core.progress import progress_bar
 from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.core.verdict import Verdict
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
@@ -42,8 +41,9 @@ from pytest_drlcompress.evaluation.cache import (
     through_cache,
 )
 from pytest_drlcompress.evaluation.episodes import Episode
+from pytest_drlcompress.evaluation.eprocess import POOL_SHARE
 from pytest_drlcompress.evaluation.executors.local import Crew, default_workers
-from pytest_drlcompress.evaluation.reference import Reference
+from pytest_drlcompress.evaluation.reference import POOL_EPISODES, Reference
 from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import describe_engine, rollout
 from pytest_drlcompress.gates.budgets import NO_LIMITS, recorded_budgets
@@ -64,6 +64,12 @@ PROBE_SEEDS = 2**19 + 2**18 + 2**17
 """First seed of the episodes on which actions are compared: never those calibrated on."""
 
 _PROBE_OBSERVATIONS = 2000
+
+_POOL_STEPS = (200, 500, 1000, POOL_EPISODES)
+"""Sizes at which the pool of a policy without a recorded one may be large enough."""
+
+_POOL_ERROR = 0.01
+"""How well it must then know the policy's gain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,27 +258,36 @@ class Workbench:
         environment is not comparable: returns are then measured again, with the versions at
         hand, rather than held against it.
         """
-        loaded = self.load(policy)
-        needed, record = self.settings.max_episodes, loaded.record
-        comparable = record is not None and not perturb and same_environment(record.versions)
-        recorded = record.reference if record and comparable else None
-        if recorded is not None and len(recorded.returns) >= needed:
-            return recorded
-        env, count = loaded.policy.env, max(needed, POOL_EPISODES)
-        with step_counter(f"{loaded.policy.id} reference") as on_steps:
-            exported = self.exported(policy)
-            pool = list(self.episodes(policy, exported, range(count), perturb, on_steps))
-            if recorded:
-                random, zero = recorded.random, recorded.zero
-            else:
-                disturbance = self._disturbance(policy, perturb)
-                random, zero = measure_references(env, **disturbance, on_steps=on_steps)
-        return Reference(
-            returns=tuple(episode.total for episode in pool),
-            seeds=tuple(episode.seed for episode in pool),
-            random=random,
-            zero=zero,
-        )
+        record = self.load(policy).record
+        if record is not None and not perturb and same_environment(record.versions):
+            return record.reference
+        return self._measured_reference(policy, perturb)
+
+    def _measured_reference(self, policy: str, perturb: str) -> Reference:
+        """As many episodes as it takes to know the mean, at most ``POOL_EPISODES``.
+
+        How far the mean is known is held against the candidate (``Reference.mean_bounds``). A
+        tight policy needs a tenth of the episodes of a noisy one for that.
+        """
+        loaded, disturbance = self.load(policy), self._disturbance(policy, perturb)
+        random, zero = measure_references(loaded.policy.env, **disturbance)
+        exported, pool = self.exported(policy), list[Episode]()
+        title = f"{loaded.policy.id} reference"
+        with progress_bar(title, POOL_EPISODES, "episodes") as show:
+            for count in _POOL_STEPS:
+                for episode in self.episodes(policy, exported, range(len(pool), count), perturb):
+                    pool.append(episode)
+                    show(len(pool))
+                reference = Reference(
+                    returns=tuple(episode.total for episode in pool),
+                    seeds=tuple(episode.seed for episode in pool),
+                    random=random,
+                    zero=zero,
+                )
+                low, high = reference.mean_bounds(POOL_SHARE * self.settings.alpha)
+                if high - low <= 2 * _POOL_ERROR * abs(reference.mean - reference.random_mean):
+                    break
+        return reference
 
     def _observations(self, policy: str, first_seed: int, count: int) -> NDArray[Any]:
         """``count`` float32 (or uint8) observations, evenly spread over whole episodes."""
