@@ -1,6 +1,5 @@
 """Returns with a known retention, and what 2,000 gates decide on them."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,11 +9,12 @@ from numpy.typing import NDArray
 from pytest_drlcompress.evaluation.eprocess import (
     ReturnRange,
     log_e_values,
+    log_threshold,
 )
 
 ALPHA = 0.05
 RHO = 0.9
-LOG_THRESHOLD = math.log(1 / ALPHA)
+LOG_THRESHOLD = log_threshold(ALPHA)
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float64]]
 
@@ -64,9 +64,10 @@ SHAPE = (2000, 200)
 
 
 def simulate(source: Source, damage: str, truth: float, seed: int):
-    """Returns of candidate and baseline with retention exactly ``truth``, and their range."""
+    """Returns of a candidate with retention exactly ``truth``, the mean it is held against (known
+    exactly), and the range."""
     rng = np.random.default_rng(seed)
-    baseline, own = source.draw(rng, SHAPE), source.draw(rng, SHAPE)
+    own = source.draw(rng, SHAPE)
     low, high = -0.1 * source.mean, 1.05 * source.top
     if damage == "scaled":
         candidate = truth * own
@@ -75,7 +76,8 @@ def simulate(source: Source, damage: str, truth: float, seed: int):
         share = (1 - truth) * source.mean / (source.mean - floor)
         candidate = np.where(rng.random(SHAPE) < share, floor, own)
     declared = ReturnRange(RANDOM_MEAN, RANDOM_MEAN + low, RANDOM_MEAN + high)
-    return RANDOM_MEAN + candidate, RANDOM_MEAN + baseline, declared
+    mean = RANDOM_MEAN + source.mean
+    return RANDOM_MEAN + candidate, (mean, mean), declared
 
 
 def decisions(candidate, baseline, declared, rho=RHO) -> tuple[float, float, float]:

@@ -21,7 +21,7 @@ from pytest_drlcompress.core.errors import BaselineError
 from pytest_drlcompress.core.files import write_json
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.episodes import Episode
-from pytest_drlcompress.evaluation.executors.local import Crew, default_workers
+from pytest_drlcompress.evaluation.executors.factory import make_executor
 from pytest_drlcompress.evaluation.pool import (
     POOL_FILE,
     PoolInProgress,
@@ -161,10 +161,10 @@ def _record(
     known = () if kept is None else kept.episodes
     identity = f"{hashlib.sha256(model).hexdigest()} {env} {current_versions()} {kept is None}"
     with (
-        Crew(workers or default_workers()) as crew,
+        contextlib.closing(make_executor(workers=workers)) as executor,
         PoolInProgress(folder, identity, known) as progress,
     ):
-        measure = partial(measure_pool, env, model, workers=crew)
+        measure = partial(measure_pool, env, model, workers=executor)
         progress.fill(episodes, measure, on_episodes)
         pool = tuple(progress.episodes)
     if kept is None:

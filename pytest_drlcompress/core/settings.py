@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_drlcompress.core.errors import OptionError
-from pytest_drlcompress.core.option_values import number, one_of, report_path, whole
+from pytest_drlcompress.core.option_values import number, one_of, read_value, report_path, whole
 from pytest_drlcompress.core.quantities import parse_bytes
 
 
@@ -72,8 +71,9 @@ class Settings:
         narrow = "" if self.precision is None else f", to a precision of {self.precision:g}"
         return (
             f"drlcompress: retention >= {self.min_retention:g}, alpha {self.alpha:g}, at most"
-            f" {self.max_episodes} episodes{narrow}, seed {self.seed}, inconclusive: {self.inconclusive},"
-            f" action error <= {self.max_action_error:g}{perturbed}{asked}{variants}"
+            f" {self.max_episodes} episodes{narrow}, seed {self.seed}, inconclusive:"
+            f" {self.inconclusive}, action error <= {self.max_action_error:g}"
+            f"{perturbed}{asked}{variants}"
         )
 
 
@@ -252,11 +252,6 @@ def read(option: Option, source: str, given: Any) -> Any:
     """
     if option.flag:
         return bool(given)
-    texts = list(given) if option.multiple else [given]
-    values = []
-    for text in texts:
-        try:
-            values.append(option.read(text))
-        except ValueError as error:
-            raise OptionError(f"{source}={text}: {error}") from None
-    return tuple(values) if option.multiple else values[0]
+    if option.multiple:
+        return tuple(read_value(source, option.read, text) for text in given)
+    return read_value(source, option.read, given)

@@ -124,11 +124,11 @@ def retention_interval(
 
     A confidence sequence: ``r'`` is excluded from below if ``E_pass`` at ``rho = r'`` reached
     the threshold at any episode so far, from above if ``E_fail`` did; each end is right with
-    probability ``1 - alpha`` at all episodes together, the pool's own error included. The gate's own ``rho`` is tried first,
-    so the interval never disagrees with the verdict: PASS puts the lower end at or
-    above ``rho``, FAIL the upper end at or below it, and otherwise ``rho`` lies between. Ends
-    are rounded outward by at most ``ROUNDING``; one that equals an end of ``span``, where the
-    search stops, is open.
+    probability ``1 - alpha`` at all episodes together, the pool's own error included. The
+    gate's own ``rho`` is tried first, so the interval never disagrees with the verdict: PASS puts
+    the lower end at or above ``rho``, FAIL the upper end at or below it, and otherwise ``rho``
+    lies between. Ends are rounded outward by at most ``ROUNDING``; one that equals an end of
+    ``span``, where the search stops, is open.
     """
     threshold = log_threshold(alpha)
 

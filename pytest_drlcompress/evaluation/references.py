@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
 from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.evaluation.episodes import Episode, Pilot
-from pytest_drlcompress.evaluation.executors.local import Crew
+from pytest_drlcompress.evaluation.episodes import Actor, Episode
+from pytest_drlcompress.evaluation.executors.base import Executor
 from pytest_drlcompress.evaluation.reference import RECORDED_SEEDS
-from pytest_drlcompress.evaluation.rollout import RandomPilot, ZeroPilot, rollout
+from pytest_drlcompress.evaluation.rollout import RandomActor, ZeroActor, rollout
 
 RANDOM_SEEDS = RECORDED_SEEDS // 2
 """First seed of the random policy's episodes; the baseline's pool uses those below."""
@@ -33,12 +34,13 @@ def measure_references(
     *,
     perturbation: Perturbation = UNPERTURBED,
     observation_std: NDArray[np.float64] | None = None,
+    engines: Engines = OUR_ENGINES,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Undiscounted returns of uniformly random actions, and of the zero action.
 
-    ``perturbation`` and ``observation_std`` as in ``rollout``. ``on_steps(n)`` is called after
-    each step of ``n`` environments.
+    ``perturbation``, ``observation_std`` and ``engines`` as in ``rollout``. ``on_steps(n)`` is
+    called after each step of ``n`` environments.
 
     Raises:
         EnvironmentSpecError: the environment cannot be made.
@@ -52,19 +54,20 @@ def measure_references(
         on_steps=on_steps,
         perturbation=perturbation,
         observation_std=observation_std,
+        engines=engines,
     )
     return (
-        returns(RandomPilot(spec.action), range(RANDOM_SEEDS, RANDOM_SEEDS + episodes_random)),
-        returns(ZeroPilot(spec.action), range(ZERO_SEEDS, ZERO_SEEDS + episodes_zero)),
+        returns(RandomActor(spec.action), range(RANDOM_SEEDS, RANDOM_SEEDS + episodes_random)),
+        returns(ZeroActor(spec.action), range(ZERO_SEEDS, ZERO_SEEDS + episodes_zero)),
     )
 
 
 def measure_pool(
     spec: EnvSpec,
-    pilot: Pilot | bytes,
+    actor: Actor | bytes,
     seeds: range,
     *,
-    workers: int | Crew = 1,
+    workers: int | Executor = 1,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> Generator[Episode, None, None]:
     """Episodes of the baseline in the order of ``seeds``; arguments as in ``rollout``.
@@ -75,8 +78,8 @@ def measure_pool(
         EpisodeError: it failed in an episode.
     """
     assert 0 <= seeds.start <= seeds.stop <= RANDOM_SEEDS
-    return rollout(spec, pilot, seeds, workers=workers, on_steps=on_steps)
+    return rollout(spec, actor, seeds, workers=workers, on_steps=on_steps)
 
 
-def _returns(spec: EnvSpec, pilot: Pilot, seeds: range, **arguments: Any) -> tuple[float, ...]:
-    return tuple(episode.total for episode in rollout(spec, pilot, seeds, **arguments))
+def _returns(spec: EnvSpec, actor: Actor, seeds: range, **arguments: Any) -> tuple[float, ...]:
+    return tuple(episode.total for episode in rollout(spec, actor, seeds, **arguments))

@@ -235,7 +235,86 @@ class _Game:
     def _used(self) -> NDArray[np.float64]:
         return self._returns[: self.episodes]
 
-    def _span(estimate: float) -> tuple[float, float]:
+    def _estimate(self) -> float:
+        """The ratio of mean gains. At an early stop it leans to the side that has won."""
+        gain = float(self._used.mean()) - self.declared.random_mean
+        return gain / (self._reference.mean - self.declared.random_mean)
+
+    def _interval(self) -> tuple[float, float]:
+        return retention_interval(
+            self._used,
+            self._mean,
+            self.declared,
+            rho=self._settings.min_retention,
+            alpha=self._settings.alpha,
+            span=_span(self._estimate()),
+        )
+
+    def _unseen(self, state: State, left: list[str]) -> float | None:
+        """How often returns that the decision assumes away may still happen, at ``alpha``.
+
+        The rule of three: what was not seen in ``n`` episodes is rarer than about ``3 / n``.
+        """
+        side = {State.PASS: 0, State.FAIL: 1}.get(state)
+        if side is None or self._sure[side] or left:
+            return None
+        return float(1 - self._settings.alpha ** (1 / self.episodes))
+
+    def _about_the_pool(self) -> str:
+        """Whether the pool's own error is what leaves it open."""
+        low, high = self._mean
+        share = (high - low) / 2 / (self._reference.mean - self.declared.random_mean)
+        if share < _POOL_MATTERS:
+            return ""
+        return (
+            f" The {len(self._reference.returns)} recorded episodes leave the baseline's own mean"
+            f" uncertain by {share:.1%}: python -m pytest_drlcompress baselines --measure"
+            " --episodes=N records more."
+        )
+
+
+_POOL_MATTERS = 0.01
+"""From which uncertainty of the baseline's gain on a larger pool helps."""
+
+
+def _reason(
+    state: State, n: int, settings: RetentionSettings, *, left: list[str], more: int | None
+) -> str:
+    rho = f"{settings.min_retention:g}"
+    if state is State.PASS:
+        return f"{n} episodes show a retention of at least {rho}."
+    if state is State.FAIL:
+        return f"{n} episodes show a retention below {rho}."
+    if state is State.INVALID:
+        return f"{'. '.join(left)}: so far that neither a PASS nor a FAIL can be shown any more."
+    text = f"{n} episodes neither show a retention of at least {rho} nor one below it."
+    if left:
+        text = f"{text} {'. '.join(left)}, which more episodes must outweigh."
+    if more is None:
+        return (
+            f"{text} The evidence is not growing: the retention is too close to {rho}, or the"
+            " returns vary too much, for more episodes to help (--drlc-max-episodes)."
+        )
+    return f"{text} About {more} more would decide: set --drlc-max-episodes={n + more}."
+
+
+def _left_range(candidate: NDArray[np.float64], declared: ReturnRange) -> list[str]:
+    """The first return below and the first above the range."""
+    found = []
+    for outside, where in (
+        (candidate < declared.low, "below"),
+        (candidate > declared.high, "above"),
+    ):
+        if outside.any():
+            index = int(np.argmax(outside))
+            found.append(
+                f"Episode {index + 1} returned {candidate[index]:.6g}, {where} the declared range"
+                f" [{declared.low:.6g}, {declared.high:.6g}]"
+            )
+    return found
+
+
+def _span(estimate: float) -> tuple[float, float]:
     """Where to look for the interval's ends: room around the estimate, wherever it is."""
     return min(-1.0, math.floor(estimate) - 1.0), max(2.0, math.ceil(estimate) + 1.0)
 

@@ -18,11 +18,11 @@ _WIDE = 400
 """Columns that no table needs."""
 
 _COLORS = {State.PASS: "green", State.FAIL: "red"}
-_STYLES = {"passed": "green", "failed": "bold red", "news": "cyan"}
+_STYLES = {"passed": "green", "failed": "bold red", "improved": "cyan"}
 
 
 def write_summary(reporter: Any, results: Results, notes: Sequence[str]) -> None:
-    """Write the table, the verdicts worth a line, counts, news and notes."""
+    """Write the table, the verdicts worth a line, counts, improvements and notes."""
     judged, verdicts = list(results), results.verdicts
     reporter.section("drlcompress")
     every = len(judged) <= _FEW or reporter.config.get_verbosity() > 0
@@ -41,12 +41,11 @@ def write_summary(reporter: Any, results: Results, notes: Sequence[str]) -> None
         _write_table(reporter, judged)
     if verdicts:
         reporter.write_line(counted(verdicts))
-    for line in sorted(set(map(_slow_rollouts, verdicts)) - {""}):
-        reporter.write_line(line)
-    for line in sorted(set(map(_not_recorded, verdicts)) - {""}):
-        reporter.write_line(line)
-    for text in results.news:
-        reporter.write_line(f"NEWS {text}", cyan=True)
+    for remark in (_slow_rollouts, _not_cached, _not_recorded):
+        for line in sorted(set(map(remark, verdicts)) - {""}):
+            reporter.write_line(line)
+    for text in results.improved:
+        reporter.write_line(f"IMPROVED {text}", cyan=True)
     for note in notes:
         reporter.write_line(note)
 
@@ -105,12 +104,17 @@ def _write_table(reporter: Any, judged: Sequence[Judged]) -> None:
 
 def _not_recorded(verdict: Verdict) -> str:
     """Says so where microseconds were judged and not recorded with pytest-benchmark."""
-    note = str(verdict.details.get("benchmark", ""))
-    return f"latencies: {note}" if note.startswith("not recorded") else ""
+    why = verdict.details.get("not_benchmarked")
+    return f"latencies: not recorded: {why}" if why else ""
 
 
 def _slow_rollouts(verdict: Verdict) -> str:
-    """Says so where Gymnasium, not the fast engine, stepped the environment."""
-    engine = str(verdict.details.get("engine", ""))
-    slow = engine.startswith("gymnasium")
+    """Says so where another engine than the fast one stepped the environment."""
+    engine, slow = verdict.details.get("engine"), verdict.details.get("watched")
     return f"the rollouts of {verdict.policy} were stepped by {engine}" if slow else ""
+
+
+def _not_cached(verdict: Verdict) -> str:
+    """Says so where episodes are measured in every run anew."""
+    why = verdict.details.get("not_cached")
+    return f"the episodes of {verdict.policy} are not cached: {why}" if why else ""

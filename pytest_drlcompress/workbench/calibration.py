@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import rollout
-from pytest_drlcompress.runtime.torch import TorchPilot
+from pytest_drlcompress.runtime.torch import TorchActor
 
 CALIBRATION_SEEDS = 2**19 + 2**17
 """First seed of the episodes that calibration sees; below ``RECORDED_SEEDS``."""
@@ -32,6 +33,7 @@ class OwnRollouts:
 
     observed: Callable[[int, int], NDArray[Any]]
     env: EnvSpec
+    engines: Engines = OUR_ENGINES
 
     def blank(self, count: int) -> Tensor:
         """Zeros, to trace a network."""
@@ -62,7 +64,12 @@ class OwnRollouts:
         rows: list[NDArray[Any]] = []
         seeds = range(first, first + _EPISODES_PER_ROUND)
         episodes = rollout(
-            self.env, TorchPilot(student), seeds, record=True, slots=EPISODES_PER_SAMPLE
+            self.env,
+            TorchActor(student),
+            seeds,
+            record=True,
+            slots=EPISODES_PER_SAMPLE,
+            engines=self.engines,
         )
         with closing(episodes):
             for episode in episodes:

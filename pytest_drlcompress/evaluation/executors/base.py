@@ -1,4 +1,4 @@
-"""What one worker of a rollout draws and delivers, whether it is a thread or a process."""
+"""Executors, and what one worker of theirs draws and delivers, be it a thread or a process."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ Message = int | Episode | Exception
 
 
 class Work(Protocol):
-    """What a worker does; it pickles, for helper processes."""
+    """What a worker does; it pickles, for worker processes."""
 
     def run(
         self, seeds: Iterable[int], on_steps: Callable[[int], None]
@@ -29,7 +29,40 @@ class Work(Protocol):
         ...
 
 
-class Deal:
+class Executor(Protocol):
+    """Where rollouts run: it spreads the seeds of one over its workers."""
+
+    @property
+    def workers(self) -> int:
+        """How many run at once; each steps environments of its own."""
+        ...
+
+    def run(
+        self,
+        work: Work,
+        seeds: Sequence[int],
+        *,
+        stall_s: float | None = None,
+        on_steps: Callable[[int], None] = lambda steps: None,
+    ) -> Generator[Episode, None, None]:
+        """Episodes of ``work`` in the order of ``seeds``, whatever order they finish in.
+
+        ``stall_s`` limits the time without a finished step, and ten times it the time until the
+        environments are made. ``on_steps`` is called in the calling thread. Closing the
+        generator stops the workers after the step in progress. Several may be open at once.
+
+        Raises:
+            EpisodeError: a worker died or stalled.
+            DrlcError: what ``work`` raised. The episodes before it are yielded first.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the workers."""
+        ...
+
+
+class SeedQueue:
     """The seeds of a rollout, drawn in order by several workers."""
 
     def __init__(self, seeds: Sequence[int]) -> None:
@@ -46,18 +79,21 @@ class Deal:
             return position, self._seeds[position]
 
 
-class Share:
-    """One worker's part of a ``Deal``. ``deliver(worker, position, message)`` takes the results."""
+class SeedShare:
+    """One worker's part of a ``SeedQueue``.
+
+    ``deliver(worker, position, message)`` takes the results.
+    """
 
     def __init__(
-        self, deal: Deal, worker: int, deliver: Callable[[int, int | None, Message], None]
+        self, queue: SeedQueue, worker: int, deliver: Callable[[int, int | None, Message], None]
     ) -> None:
-        self._deal, self._worker, self._deliver = deal, worker, deliver
+        self._queue, self._worker, self._deliver = queue, worker, deliver
         self._open: deque[int] = deque()
 
     def take(self) -> int | None:
         """The next seed, if one is left."""
-        drawn = self._deal.draw(self._worker)
+        drawn = self._queue.draw(self._worker)
         if drawn is None:
             return None
         self._open.append(drawn[0])

@@ -1,0 +1,263 @@
+"""A policy of a run, with everything that is made of it once and needed again."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_drlcompress.baselines.record import (
+    BaselineRecord,
+    current_versions,
+    same_environment,
+)
+from pytest_drlcompress.compression.pipeline import (
+    NetworkStage,
+    compress,
+    export_policy,
+    network_stage,
+)
+from pytest_drlcompress.compression.recipe import Recipe, parse_recipe
+from pytest_drlcompress.compression.registry import Registry
+from pytest_drlcompress.core.artifact import Artifact
+from pytest_drlcompress.core.errors import ArtifactError
+from pytest_drlcompress.core.progress import progress_bar
+from pytest_drlcompress.core.settings import Settings
+from pytest_drlcompress.environments.engine import Engine
+from pytest_drlcompress.environments.engines import Engines
+from pytest_drlcompress.environments.identity import Identity, identify
+from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
+from pytest_drlcompress.evaluation.cache import EpisodeCache, episode_key, through_cache
+from pytest_drlcompress.evaluation.episodes import Episode
+from pytest_drlcompress.evaluation.eprocess import POOL_SHARE
+from pytest_drlcompress.evaluation.executors.base import Executor
+from pytest_drlcompress.evaluation.reference import POOL_EPISODES, Reference
+from pytest_drlcompress.evaluation.references import measure_references
+from pytest_drlcompress.evaluation.rollout import rollout
+from pytest_drlcompress.policies.policy import Policy
+from pytest_drlcompress.runtime.controller import Controller, Runtime
+from pytest_drlcompress.workbench.calibration import (
+    CALIBRATION_SEEDS,
+    EPISODES_PER_SAMPLE,
+    OwnRollouts,
+)
+
+PROBE_SEEDS = 2**19 + 2**18 + 2**17
+"""First seed of the episodes on which actions are compared: never those calibrated on."""
+
+_PROBE_OBSERVATIONS = 2000
+
+_POOL_STEPS = (200, 500, 1000, POOL_EPISODES)
+"""Sizes at which the pool of a policy without a recorded one may be large enough."""
+
+_POOL_ERROR = 0.01
+"""How well it must then know the policy's gain."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tools:
+    """What all policies of a run share: what is asked, and what does the work."""
+
+    settings: Settings
+    registry: Registry
+    engines: Engines
+    runtime: Runtime
+    executor: Executor
+    cache: EpisodeCache | None
+
+
+class LoadedPolicy:
+    """See the module's docstring.
+
+    ``record`` and ``folder`` are those of a baseline, and ``None`` for another policy. All
+    methods remember their results, but for ``episodes`` and ``compressed``.
+    """
+
+    def __init__(
+        self, policy: Policy, record: BaselineRecord | None, folder: Path | None, tools: Tools
+    ) -> None:
+        self.policy = policy
+        self.record = record
+        self.folder = folder
+        self.tools = tools
+        # per instance: a module-level cache would outlive the run
+        self.reference: Callable[[str], Reference] = cache(self._reference)
+        self.observations: Callable[[int, int], NDArray[Any]] = cache(self._observations)
+        # the last one only: it holds what a student has seen, and recipes that share it (sparse@95
+        # and sparse@95+qat) usually follow each other
+        self._stage: Callable[[str], NetworkStage] = lru_cache(maxsize=1)(self._staged)
+
+    @cached_property
+    def exported(self) -> Artifact:
+        """The policy itself in fp32, which every variant is compared with."""
+        return export_policy(self.policy)
+
+    @cached_property
+    def controller(self) -> Controller:
+        """What runs ``exported``.
+
+        Raises:
+            ArtifactError: it does not fit the environment.
+        """
+        return self.controller_of(self.exported)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What steps the environment."""
+        return self.tools.engines.choose(self.policy.env)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What the environment is, code and files included."""
+        return identify(self.policy.env, engines=self.tools.engines)
+
+    @property
+    def probe_observations(self) -> NDArray[Any]:
+        """Observations for comparing actions, from episodes that calibration never sees."""
+        return self.observations(PROBE_SEEDS, _PROBE_OBSERVATIONS)
+
+    def controller_of(self, artifact: Artifact) -> Controller:
+        """What runs ``artifact``.
+
+        Raises:
+            ArtifactError: it cannot be loaded, or does not fit the environment.
+        """
+        controller, env = self.tools.runtime.load(artifact.model), self.policy.env
+        if controller.observation_shape != env.observation_shape:
+            raise ArtifactError(
+                f"{artifact.recipe or 'the artifact'} takes observations of shape"
+                f" {controller.observation_shape}; {str(env)!r} gives {env.observation_shape}"
+            )
+        if controller.action_shape != env.action.shape:
+            raise ArtifactError(
+                f"{artifact.recipe or 'the artifact'} gives actions of shape"
+                f" {controller.action_shape}; {str(env)!r} takes {env.action.shape}"
+            )
+        return controller
+
+    def compressed(self, recipe: Recipe) -> Artifact:
+        """``recipe`` applied now, whatever is stored.
+
+        Raises:
+            RecipeError: it is not valid, or does not apply to this policy.
+        """
+        return compress(
+            self.policy,
+            recipe,
+            self.tools.registry,
+            self._rollouts,
+            self.exported,
+            stage=lambda steps: self._stage(str(steps)),
+        )
+
+    def episodes(
+        self,
+        artifact: Artifact,
+        seeds: Sequence[int],
+        perturb: str = "",
+        on_steps: Callable[[int], None] = lambda steps: None,
+    ) -> Generator[Episode, None, None]:
+        """Episodes of ``artifact`` in the order of ``seeds``.
+
+        They are remembered across runs where ``identity`` can tell the environment from others.
+        """
+        spec, tools = self.policy.env, self.tools
+        disturbance = self._disturbance(perturb)
+        unit = disturbance["observation_std"]
+        conditions = f"{spec} {perturb} {'' if unit is None else unit.tolist()}".strip()
+        known = self.identity.digest if tools.cache else None
+        key = (
+            ""
+            if known is None
+            else episode_key(
+                artifact.sha256, f"{conditions} {tools.runtime.name}", known, current_versions()
+            )
+        )
+        yield from through_cache(
+            None if known is None else tools.cache,
+            key,
+            seeds,
+            lambda missing: rollout(
+                spec,
+                artifact.model,
+                missing,
+                workers=tools.executor,
+                engines=tools.engines,
+                runtime=tools.runtime,
+                on_steps=on_steps,
+                **disturbance,
+            ),
+        )
+
+    def _disturbance(self, perturb: str) -> dict[str, Any]:
+        perturbation = Perturbation.parse(perturb) if perturb else UNPERTURBED
+        unit = None
+        if perturbation.observation_noise:
+            seen = self.observations(CALIBRATION_SEEDS, _PROBE_OBSERVATIONS)
+            unit = seen.std(axis=0, dtype=np.float64)
+        return {"perturbation": perturbation, "observation_std": unit}
+
+    @property
+    def _rollouts(self) -> OwnRollouts:
+        return OwnRollouts(self.observations, self.policy.env, self.tools.engines)
+
+    def _staged(self, steps: str) -> NetworkStage:
+        registry = self.tools.registry
+        resolved = registry.resolve(parse_recipe(steps)).steps
+        return network_stage(self.policy, resolved, registry, self._rollouts)
+
+    def _reference(self, perturb: str) -> Reference:
+        """The recorded reference, or one measured now.
+
+        Nothing is recorded of a perturbed environment. A record made with other versions of the
+        environment is not comparable: returns are then measured again, with the versions at
+        hand, rather than held against it.
+        """
+        record = self.record
+        if record is not None and not perturb and same_environment(record.versions):
+            return record.reference
+        return self._measured_reference(perturb)
+
+    def _measured_reference(self, perturb: str) -> Reference:
+        """As many episodes as it takes to know the mean, at most ``POOL_EPISODES``.
+
+        How far the mean is known is held against the candidate (``Reference.mean_bounds``). A
+        tight policy needs a tenth of the episodes of a noisy one for that.
+        """
+        disturbance, engines = self._disturbance(perturb), self.tools.engines
+        random, zero = measure_references(self.policy.env, **disturbance, engines=engines)
+        pool: list[Episode] = []
+        with progress_bar(f"{self.policy.id} reference", POOL_EPISODES, "episodes") as show:
+            for count in _POOL_STEPS:
+                for episode in self.episodes(self.exported, range(len(pool), count), perturb):
+                    pool.append(episode)
+                    show(len(pool))
+                reference = Reference(
+                    returns=tuple(episode.total for episode in pool),
+                    seeds=tuple(episode.seed for episode in pool),
+                    random=random,
+                    zero=zero,
+                )
+                low, high = reference.mean_bounds(POOL_SHARE * self.tools.settings.alpha)
+                if high - low <= 2 * _POOL_ERROR * abs(reference.mean - reference.random_mean):
+                    break
+        return reference
+
+    def _observations(self, first_seed: int, count: int) -> NDArray[Any]:
+        """``count`` float32 (or uint8) observations, evenly spread over whole episodes."""
+        rows: list[NDArray[Any]] = []
+        episodes = 0
+        while sum(map(len, rows)) < count:
+            seeds = range(first_seed + episodes, first_seed + episodes + EPISODES_PER_SAMPLE)
+            for episode in rollout(
+                self.policy.env, self.controller, seeds, record=True, engines=self.tools.engines
+            ):
+                assert episode.observations is not None
+                rows.append(episode.observations)
+            episodes += EPISODES_PER_SAMPLE
+        seen = np.concatenate(rows)
+        chosen = np.linspace(0, len(seen) - 1, count).round().astype(int)
+        return np.ascontiguousarray(seen[chosen], self.controller.observation_dtype)
