@@ -51,6 +51,7 @@ def gate(
     reference: Reference = REFERENCE,
     settings: RetentionSettings = DEFAULT,
     sha: str = SHA,
+    *,
     progress: list[Progress] | None = None,
     bounds: tuple[float | None, float | None] = (None, None),
 ) -> Verdict:

@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.evaluation.eprocess import (
+    POOL_SHARE,
     ReturnRange,
     log_e_values,
     log_threshold,
 )
+from pytest_drlcompress.evaluation.reference import Reference
 
 ALPHA = 0.05
 RHO = 0.9
@@ -64,9 +66,11 @@ SHAPE = (2000, 200)
 
 
 def simulate(source: Source, damage: str, truth: float, seed: int):
-    """Returns of a candidate with retention exactly ``truth``, the mean it is held against (known
-    exactly), and the range."""
+    """Returns of a candidate with retention exactly ``truth``, what a pool of 2,000 episodes says of
+    the baseline's mean, and the range."""
     rng = np.random.default_rng(seed)
+    pool = RANDOM_MEAN + source.draw(rng, (1, 2000))[0]
+    reference = Reference(tuple(pool.tolist()), tuple(range(2000)), (0.0, 0.0), (0.0, 0.0))
     own = source.draw(rng, SHAPE)
     low, high = -0.1 * source.mean, 1.05 * source.top
     if damage == "scaled":
@@ -76,8 +80,7 @@ def simulate(source: Source, damage: str, truth: float, seed: int):
         share = (1 - truth) * source.mean / (source.mean - floor)
         candidate = np.where(rng.random(SHAPE) < share, floor, own)
     declared = ReturnRange(RANDOM_MEAN, RANDOM_MEAN + low, RANDOM_MEAN + high)
-    mean = RANDOM_MEAN + source.mean
-    return RANDOM_MEAN + candidate, (mean, mean), declared
+    return RANDOM_MEAN + candidate, reference.mean_bounds(POOL_SHARE * ALPHA), declared
 
 
 def decisions(candidate, baseline, declared, rho=RHO) -> tuple[float, float, float]:

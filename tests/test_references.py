@@ -19,7 +19,6 @@ from pytest_drlcompress.evaluation.retention import (
     RetentionSettings,
     episode_seeds,
     judge,
-    pool_order,
 )
 from pytest_drlcompress.evaluation.rollout import rollout
 
@@ -116,10 +115,9 @@ def reference() -> Reference:
 
 def judged(candidate: Linear, sha: str, reference: Reference) -> Verdict:
     settings = RetentionSettings()
-    order = pool_order(sha, str(CARTPOLE), settings, len(reference.returns))
-    seeds = episode_seeds(sha, str(CARTPOLE), settings, len(order))
+    seeds = episode_seeds(sha, str(CARTPOLE), settings, settings.max_episodes)
     returns = (episode.total for episode in rollout(CARTPOLE, candidate, seeds))
-    return judge(returns, reference, order, settings, policy="linear", variant="test")
+    return judge(returns, reference, settings, policy="linear", variant="test")
 
 
 def test_from_measured_references_to_a_verdict(reference):
