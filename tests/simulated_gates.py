@@ -66,8 +66,8 @@ SHAPE = (2000, 200)
 
 
 def simulate(source: Source, damage: str, truth: float, seed: int):
-    """Returns of a candidate with retention exactly ``truth``, what a pool of 2,000 episodes says of
-    the baseline's mean, and the range."""
+    """Returns of a candidate with retention exactly ``truth``, bounds of the baseline's mean from a
+    pool of 2,000 episodes, and the range."""
     rng = np.random.default_rng(seed)
     pool = RANDOM_MEAN + source.draw(rng, (1, 2000))[0]
     reference = Reference(tuple(pool.tolist()), tuple(range(2000)), (0.0, 0.0), (0.0, 0.0))
