@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+import zipfile
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_a_name_that_is_taken_ends_the_run(suites):
     result.stderr.fnmatch_lines(["*a compression step named 'ptsq' already exists*"])
 
 
-def test_a_step_from_an_installed_package(suites, tmp_path):
+def test_a_step_from_an_installed_package(suites, tmp_path, monkeypatch):
     package = tmp_path / "package"
     package.mkdir()
     (package / "halving.py").write_text(OWN_STEP)
@@ -58,9 +59,12 @@ def test_a_step_from_an_installed_package(suites, tmp_path):
         )
     )
     site = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site)]
-    subprocess.run([*install, str(package)], check=True)
-    suites.monkeypatch.setenv("PYTHONPATH", str(site), prepend=":")
+    # hatchling is there: it built this very project
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", str(package)]
+    subprocess.run([*build, "--outdir", str(tmp_path)], check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(site)
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=":")
     result = suites.runpytest_subprocess(ERROR, "--drlc-variant=halve")
     result.assert_outcomes(passed=1)
 
