@@ -1,10 +1,5 @@
 """What others add through hooks: compression steps of their own, and an ear for verdicts."""
 
-import subprocess
-import sys
-import textwrap
-import zipfile
-
 import pytest
 
 RETENTION = "suites/test_return_retention.py"
@@ -39,34 +34,15 @@ def test_a_name_that_is_taken_ends_the_run(suites):
 
 
 def test_a_step_from_an_installed_package(suites, tmp_path, monkeypatch):
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "halving.py").write_text(OWN_STEP)
-    (package / "pyproject.toml").write_text(
-        textwrap.dedent(
-            """
-            [build-system]
-            requires = ["hatchling"]
-            build-backend = "hatchling.build"
-            [project]
-            name = "pytest-halving"
-            version = "1"
-            [project.entry-points.pytest11]
-            halving = "halving"
-            [tool.hatch.build.targets.wheel]
-            only-include = ["halving.py"]
-            """
-        )
-    )
-    site = tmp_path / "site"
-    # hatchling is there: it built this very project
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", str(package)]
-    subprocess.run([*build, "--outdir", str(tmp_path)], check=True, capture_output=True)
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        wheel.extractall(site)
-    monkeypatch.setenv("PYTHONPATH", str(site), prepend=":")
+    (tmp_path / "halving.py").write_text(OWN_STEP)
+    metadata = tmp_path / "pytest_halving-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: pytest-halving\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[pytest11]\nhalving = halving\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     result = suites.runpytest_subprocess(ERROR, "--drlc-variant=halve")
     result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["plugins: *halving-1*"])
 
 
 @pytest.mark.parametrize("spread", [(), ("-n2",)], ids=["one process", "xdist"])
