@@ -39,6 +39,7 @@ from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.controller import Controller, Runtime
+from pytest_drlcompress.runtime.factory import make_runtime
 from pytest_drlcompress.workbench.calibration import (
     CALIBRATION_SEEDS,
     EPISODES_PER_SAMPLE,
@@ -49,6 +50,8 @@ PROBE_SEEDS = 2**19 + 2**18 + 2**17
 """First seed of the episodes on which actions are compared: never those calibrated on."""
 
 _PROBE_OBSERVATIONS = 2000
+ORIGINAL = make_runtime()
+"""What the policy itself is run in: its episodes are the reference, its observations teach."""
 
 _POOL_STEPS = (200, 500, 1000, POOL_EPISODES)
 """Sizes at which the pool of a policy without a recorded one may be large enough."""
@@ -105,6 +108,14 @@ class LoadedPolicy:
         return self.controller_of(self.exported)
 
     @cached_property
+    def original(self) -> Controller:
+        """``exported`` in ONNX Runtime, whatever runtime is judged.
+
+        What a step learns from must not depend on that: the artifact would.
+        """
+        return ORIGINAL.load(self.exported.model)
+
+    @cached_property
     def engine(self) -> Engine:
         """What steps the environment."""
         return self.tools.engines.choose(self.policy.env)
@@ -159,12 +170,15 @@ class LoadedPolicy:
         seeds: Sequence[int],
         perturb: str = "",
         on_steps: Callable[[int], None] = lambda steps: None,
+        *,
+        runtime: Runtime | None = None,
     ) -> Generator[Episode, None, None]:
-        """Episodes of ``artifact`` in the order of ``seeds``.
+        """Episodes of ``artifact`` in ``runtime`` (the one judged), in the order of ``seeds``.
 
         They are remembered across runs where ``identity`` can tell the environment from others.
         """
         spec, tools = self.policy.env, self.tools
+        runtime = runtime or tools.runtime
         disturbance = self._disturbance(perturb)
         unit = disturbance["observation_std"]
         conditions = f"{spec} {perturb} {'' if unit is None else unit.tolist()}".strip()
@@ -174,7 +188,7 @@ class LoadedPolicy:
             if known is None
             else episode_key(
                 artifact.sha256,
-                f"{conditions} {tools.runtime.acts_like(artifact.model)}",
+                f"{conditions} {runtime.acts_like(artifact.model)}",
                 known,
                 current_versions(),
             )
@@ -189,7 +203,7 @@ class LoadedPolicy:
                 missing,
                 workers=tools.executor,
                 engines=tools.engines,
-                runtime=tools.runtime,
+                runtime=runtime,
                 on_steps=on_steps,
                 **disturbance,
             ),
@@ -235,7 +249,8 @@ class LoadedPolicy:
         pool: list[Episode] = []
         with progress_bar(f"{self.policy.id} reference", POOL_EPISODES, "episodes") as show:
             for count in _POOL_STEPS:
-                for episode in self.episodes(self.exported, range(len(pool), count), perturb):
+                seeds = range(len(pool), count)
+                for episode in self.episodes(self.exported, seeds, perturb, runtime=ORIGINAL):
                     pool.append(episode)
                     show(len(pool))
                 reference = Reference(
@@ -256,11 +271,11 @@ class LoadedPolicy:
         while sum(map(len, rows)) < count:
             seeds = range(first_seed + episodes, first_seed + episodes + EPISODES_PER_SAMPLE)
             for episode in rollout(
-                self.policy.env, self.controller, seeds, record=True, engines=self.tools.engines
+                self.policy.env, self.original, seeds, record=True, engines=self.tools.engines
             ):
                 assert episode.observations is not None
                 rows.append(episode.observations)
             episodes += EPISODES_PER_SAMPLE
         seen = np.concatenate(rows)
         chosen = np.linspace(0, len(seen) - 1, count).round().astype(int)
-        return np.ascontiguousarray(seen[chosen], self.controller.observation_dtype)
+        return np.ascontiguousarray(seen[chosen], self.original.observation_dtype)
