@@ -13,7 +13,7 @@ ROOT = Path(pytest_drlcompress.__file__).parent
 ORDER = (
     "core", "environments", "codegen", "runtime", "policies", "onnx_graph", "evaluation",
     "compression", "measurement", "baselines", "testing", "workbench", "training",
-    "gates", "search", "reporting", "plugin", "cli",
+    "gates", "reporting", "frontier", "plugin", "cli",
 )  # fmt: skip
 
 

@@ -109,6 +109,9 @@ class Option:
         return "--drlc-" + singular.replace("_", "-")
 
 
+CHIPS = ("cortex-m0", "cortex-m4", "cortex-m7", "cortex-m55")
+"""Microcontrollers that ``codegen.targets`` knows."""
+
 OPTIONS = (
     Option(
         "policies",
@@ -247,9 +250,9 @@ OPTIONS = (
     ),
     Option(
         "target",
-        "microcontroller to compile for and to count instructions on, under QEMU: cortex-m0,"
-        " cortex-m4 or cortex-m7",
-        one_of(("cortex-m0", "cortex-m4", "cortex-m7")), None, metavar="CHIP",
+        "microcontroller to compile for and to count instructions on, under QEMU:"
+        f" {', '.join(CHIPS)}",
+        one_of(CHIPS), None, metavar="CHIP",
     ),
     Option(
         "max_flash", "largest code and constants on the --drlc-target, for example 8KiB",
