@@ -41,7 +41,7 @@ STEP_TIMEOUT_S = 60.0
 
 
 class Engine(Protocol):
-    """How an environment is stepped: ``name`` is ``"mujoco"`` or ``"gymnasium"``."""
+    """How an environment is stepped: ``name`` is ``"mujoco"``, ``"atari"`` or ``"gymnasium"``."""
 
     @property
     def name(self) -> str:
@@ -64,6 +64,11 @@ def engine_choice(spec: EnvSpec, perturbation: Perturbation = UNPERTURBED) -> En
     Raises:
         EnvironmentSpecError: the environment cannot be made.
     """
+    atari = spec.atari
+    if atari is not None and atari.preprocessing == "gymnasium" and perturbation.same_physics:
+        from pytest_drlcompress.environments.atari.engine import AtariEngine
+
+        return AtariEngine(spec.id, atari)
     try:
         return MujocoEngine(mujoco_setup(spec, perturbation))
     except NotProvenError as error:

@@ -11,7 +11,7 @@ from typing import Any
 from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.environments.spec import EnvSpec
 
-ALGORITHMS = ("sac", "td3", "ddpg", "ppo", "trpo")
+ALGORITHMS = ("sac", "td3", "ddpg", "ppo", "trpo", "pqn")
 OFF_POLICY = ("sac", "td3", "ddpg")
 
 
@@ -21,7 +21,8 @@ class TrainingRecipe:
 
     ``steps`` counts environment steps over all ``n_envs`` environments, ``segment`` the steps
     between checkpoints. ``hyperparameters`` go to the SB3 algorithm, ``net_arch`` and
-    ``activation`` to its policy. ``published`` is the return this is compared with and
+    ``activation`` to its policy; ``network`` names the one of an image policy instead
+    (``image_networks``). ``published`` is the return this is compared with and
     ``source`` where it and the hyperparameters come from.
     """
 
@@ -37,6 +38,7 @@ class TrainingRecipe:
     activation: str = "ReLU"
     log_std_init: float = 0.0
     action_noise: float = 0.0
+    network: str = ""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     published: float | None = None
     source: str = ""
@@ -46,6 +48,8 @@ class TrainingRecipe:
         data = dataclasses.asdict(self)
         data["net_arch"] = list(self.net_arch)
         data["hyperparameters"] = dict(self.hyperparameters)
+        if not self.network:  # older checkpoints and records know no image policies
+            del data["network"]
         return data
 
 

@@ -16,15 +16,16 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.evaluation.rollout import rollout
+from pytest_drlcompress.evaluation.rollout import LEAST_SLOTS, SLOTS, rollout
 from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.policies.store import save_network
 from pytest_drlcompress.runtime.onnxruntime import OnnxController
@@ -60,23 +61,65 @@ def train(
     spec = EnvSpec.parse(recipe.environment)
     while state.steps < recipe.steps:
         started = time.monotonic()
-        model, env = open_segment(recipe, work, state)
-        model.learn(
-            min(recipe.segment, recipe.steps - state.steps),
-            callback=step_reporter(on_steps),
-            reset_num_timesteps=False,
-        )
-        network = extract_network(recipe.algorithm, model, spec, env if recipe.normalize else None)
-        value = evaluate(network, spec)
-        steps = int(model.num_timesteps)
+        segment = _IMAGE_SEGMENTS.get(recipe.algorithm, _sb3_segment)(recipe, work, state, on_steps)
+        value = evaluate(segment.network, spec)
         best = state.best_return is None or value > state.best_return
         if best:
-            save_network(work / "best", network)
-        state = state.after_segment(steps, time.monotonic() - started, value, best=best)
-        checkpoint.save(work, state, model, env)
-        env.close()
+            save_network(work / "best", segment.network)
+        state = state.after_segment(segment.steps, time.monotonic() - started, value, best=best)
+        segment.save(state)
         on_segment(state)
     return state
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one segment ended with: total steps, the policy, and how its checkpoint is written."""
+
+    steps: int
+    network: nn.Sequential
+    save: Callable[[TrainingState], None]
+
+
+def _sb3_segment(
+    recipe: TrainingRecipe, work: Path, state: TrainingState, on_steps: Callable[[int], None]
+) -> Segment:
+    model, env = open_segment(recipe, work, state)
+    model.learn(
+        min(recipe.segment, recipe.steps - state.steps),
+        callback=step_reporter(on_steps),
+        reset_num_timesteps=False,
+    )
+    statistics = env if recipe.normalize else None
+    network = extract_network(
+        recipe.algorithm, model, EnvSpec.parse(recipe.environment), statistics
+    )
+
+    def save(state: TrainingState) -> None:
+        checkpoint.save(work, state, model, env)
+        env.close()
+
+    return Segment(int(model.num_timesteps), network, save)
+
+
+def _pqn_segment(
+    recipe: TrainingRecipe, work: Path, state: TrainingState, on_steps: Callable[[int], None]
+) -> Segment:
+    from pytest_drlcompress.training.image_networks import greedy
+    from pytest_drlcompress.training.pqn import Pqn
+
+    source = work / f"segment-{state.segment}" if state.segment else None
+    learner = Pqn(recipe, state.steps, _segment_seed(recipe, state), source)
+    learner.learn(min(recipe.segment, recipe.steps - state.steps), on_steps)
+    return Segment(
+        learner.steps,
+        greedy(learner.network),
+        lambda state: checkpoint.replace_current(work, state, learner.save),
+    )
+
+
+_IMAGE_SEGMENTS = MappingProxyType({"pqn": _pqn_segment})
+"""The algorithms that are this package's own."""
 
 
 def evaluate(network: nn.Module, spec: EnvSpec) -> float:
@@ -88,9 +131,10 @@ def evaluate(network: nn.Module, spec: EnvSpec) -> float:
 def evaluate_artifact(model: bytes, spec: EnvSpec) -> float:
     """Mean return of an ONNX file over the evaluation seeds."""
     controller = OnnxController(model)
-    return float(
-        np.mean([episode.total for episode in rollout(spec, controller, EVALUATION_SEEDS)])
-    )
+    # an emulator costs so much more than an array operation that idle slots would tell
+    slots = LEAST_SLOTS if spec.atari else SLOTS
+    episodes = rollout(spec, controller, EVALUATION_SEEDS, slots=slots)
+    return float(np.mean([episode.total for episode in episodes]))
 
 
 def fingerprint(recipe: TrainingRecipe) -> str:
@@ -115,7 +159,7 @@ def _resumed(recipe: TrainingRecipe, work: Path) -> TrainingState:
 
 def open_segment(recipe: TrainingRecipe, work: Path, state: TrainingState) -> tuple[Any, Any]:
     """The model to go on with and its environments, all generators seeded for this segment."""
-    seed = int(np.random.SeedSequence([recipe.seed, state.segment]).generate_state(1)[0] >> 1)
+    seed = _segment_seed(recipe, state)
     env = make_env(recipe)
     if state.segment == 0:
         model: Any = make_model(recipe, env, seed)
@@ -124,6 +168,10 @@ def open_segment(recipe: TrainingRecipe, work: Path, state: TrainingState) -> tu
         model = checkpoint.restore(work, state, algorithm_class(recipe.algorithm), env, **changes)
         model.set_random_seed(seed)
     return model, env
+
+
+def _segment_seed(recipe: TrainingRecipe, state: TrainingState) -> int:
+    return int(np.random.SeedSequence([recipe.seed, state.segment]).generate_state(1)[0] >> 1)
 
 
 def step_reporter(on_steps: Callable[[int], None]) -> Any:
