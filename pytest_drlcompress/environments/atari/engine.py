@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_drlcompress.core.errors import EpisodeError
 from pytest_drlcompress.environments.atari.spec import AtariSpec
 from pytest_drlcompress.environments.atari.vector import make_vector
-from pytest_drlcompress.core.errors import EpisodeError
 
 _GROUP = 4
 """Emulators stepped by one call. A group steps all of its own, those without an episode too, so

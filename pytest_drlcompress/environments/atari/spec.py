@@ -36,8 +36,8 @@ class AtariSpec:
     ``uint8`` images ``(stack, 84, 84)``, oldest first. ``frame_skip`` counts emulator frames a
     step, ``sticky`` is the probability that the emulator repeats the action before (Machado et
     al. 2018), ``noop_max`` the most no-ops an episode begins with, ``max_frames`` the frames
-    after which it is cut (108,000: half an hour of play; 18,000: the five minutes of Mnih et
-    al. 2015). ``fire_reset`` presses FIRE first, in games that have it.
+    after them at which it is cut (108,000: half an hour of play; 18,000: the five minutes of
+    Mnih et al. 2015). ``fire_reset`` presses FIRE first, in games that have it.
 
     With ``"gymnasium"`` ``terminal_on_life_loss`` ends the episode with a life. With ``"sb3"``
     an episode is a whole game, as SB3's ``evaluate_policy`` counts them, and a lost life resets
@@ -67,8 +67,8 @@ class AtariSpec:
                 raise EnvironmentSpecError(f"{name}={getattr(self, name)} must be true or false")
         if isinstance(self.sticky, bool | str) or not 0 <= self.sticky < 1:
             raise EnvironmentSpecError(f"sticky={self.sticky} must be a probability below 1")
-        if self.preprocessing == "sb3" and self.frame_skip < 2:
-            raise EnvironmentSpecError("preprocessing=sb3 needs frame_skip >= 2")
+        if self.preprocessing == "sb3" and not self.fire_reset:
+            raise EnvironmentSpecError("preprocessing=sb3 always has fire_reset=true")
 
     @classmethod
     def of(cls, env_id: str, options: Mapping[str, Any]) -> "AtariSpec | None":
@@ -87,7 +87,8 @@ class AtariSpec:
         unknown = sorted(set(options) - known)
         if unknown:
             raise EnvironmentSpecError(
-                f"{', '.join(unknown)} cannot be combined with {KEY}; known: {', '.join(sorted(known))}"
+                f"{', '.join(unknown)} cannot be combined with {KEY}; known:"
+                f" {', '.join(sorted(known))}"
             )
         return cls(**{KEY: kind, **_DEFAULTS[kind], **options})
 

@@ -2,8 +2,9 @@
 
 The emulator's seed is the episode's seed. The number of no-ops at its start is drawn by the
 vector environment, from the same seed; apart from how that number is drawn, every pixel,
-reward and end is that of ``AtariPreprocessing`` and ``FrameStackObservation`` on an emulator
-of this seed (``tests/test_atari_parity.py``).
+reward and end is that of ``AtariPreprocessing`` and ``FrameStackObservation`` (which begins
+with black frames: ``padding_type="zero"``) on an emulator of this seed
+(``tests/test_atari_parity.py``).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_drlcompress.environments.atari.spec import AtariSpec
 from pytest_drlcompress.core.errors import EnvironmentSpecError
+from pytest_drlcompress.environments.atari.spec import AtariSpec
 
 if TYPE_CHECKING:
     from ale_py import AtariVectorEnv
