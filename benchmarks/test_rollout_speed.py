@@ -26,7 +26,7 @@ from torch import nn
 
 from pytest_drlcompress.environments.mujoco.engine import quiet_mujoco
 from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.evaluation.executors.local import Crew
+from pytest_drlcompress.evaluation.executors.local import WorkerPool
 from pytest_drlcompress.evaluation.rollout import SLOTS, engine_choice, rollout
 from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.policies.network import squash_layers
@@ -46,9 +46,9 @@ class EnoughError(Exception):
 class Contest:
     """One environment and what flies in it. Each contender returns steps per second."""
 
-    def __init__(self, task, crew):
+    def __init__(self, task, pool):
         torch.set_num_threads(1)
-        self.spec, self.crew = EnvSpec.parse(task), crew
+        self.spec, self.pool = EnvSpec.parse(task), pool
         assert engine_choice(self.spec).name == "mujoco", engine_choice(self.spec).reason
         with quiet_mujoco():
             self.single = self.spec.make()
@@ -162,7 +162,7 @@ class Contest:
         return self.ours(clock=time.perf_counter)
 
     def ours_two_workers(self):
-        return self.ours(clock=time.perf_counter, workers=self.crew)
+        return self.ours(clock=time.perf_counter, workers=self.pool)
 
     def bare(self):
         model, data = self.model, mujoco.MjData(self.model)
@@ -204,16 +204,16 @@ ROWS = (
 
 
 @pytest.fixture(scope="module")
-def crew():
-    with Crew(2) as helpers:
-        yield helpers
+def pool():
+    with WorkerPool(2) as others:
+        yield others
 
 
 @pytest.mark.parametrize("task", ["Hopper-v5", "HalfCheetah-v5", "Ant-v5", "Humanoid-v5"])
-def test_rollout_speed(task, crew, benchmark, capsys):
-    contest = Contest(task, crew)
+def test_rollout_speed(task, pool, benchmark, capsys):
+    contest = Contest(task, pool)
     try:
-        contest.ours_two_workers()  # the helper starts
+        contest.ours_two_workers()  # the worker starts
         rates = {name: [] for name, _, _ in ROWS}
         for _ in range(ROUNDS):
             for name, _, _ in ROWS:

@@ -1,6 +1,101 @@
 """pytest-drlcompress: is a compressed deep-RL policy still good enough to ship?
 
-Nothing is imported here: the plugin must cost an unrelated pytest run almost nothing.
+The public names. Each is imported when it is first used: loading the plugin must cost an unrelated
+pytest run almost nothing.
 """
 
-__version__ = "0.1.0"
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pytest_drlcompress.core.version import __version__
+
+if TYPE_CHECKING:
+    from pytest_drlcompress.compression.in_training.callback import SparseTraining
+    from pytest_drlcompress.compression.in_training.export import export_sparse
+    from pytest_drlcompress.compression.pruning.schedule import CubicSchedule
+    from pytest_drlcompress.compression.quantization.quantizer import QuantizerSpec
+    from pytest_drlcompress.compression.recipe import Recipe, Step, parse_recipe
+    from pytest_drlcompress.compression.registry import builtin_registry
+    from pytest_drlcompress.compression.step import Observations, Result, StepKind
+    from pytest_drlcompress.core.artifact import Artifact
+    from pytest_drlcompress.core.settings import default_settings
+    from pytest_drlcompress.core.verdict import State, Verdict
+    from pytest_drlcompress.environments.spec import EnvSpec
+    from pytest_drlcompress.evaluation.rollout import engine_choice, rollout
+    from pytest_drlcompress.onnx_graph.export import export_onnx
+    from pytest_drlcompress.plugin.gate import Gate
+    from pytest_drlcompress.policies.policy import Policy
+    from pytest_drlcompress.policies.store import load_policy
+    from pytest_drlcompress.reporting.report import SCHEMA as REPORT_SCHEMA
+    from pytest_drlcompress.workbench.candidate import Candidate
+    from pytest_drlcompress.workbench.workbench import Workbench
+
+_HOMES = {
+    "Artifact": "core.artifact",
+    "Candidate": "workbench.candidate",
+    "CubicSchedule": "compression.pruning.schedule",
+    "EnvSpec": "environments.spec",
+    "Gate": "plugin.gate",
+    "Observations": "compression.step",
+    "Policy": "policies.policy",
+    "QuantizerSpec": "compression.quantization.quantizer",
+    "REPORT_SCHEMA": "reporting.report:SCHEMA",
+    "Recipe": "compression.recipe",
+    "Result": "compression.step",
+    "SparseTraining": "compression.in_training.callback",
+    "State": "core.verdict",
+    "Step": "compression.recipe",
+    "StepKind": "compression.step",
+    "Verdict": "core.verdict",
+    "Workbench": "workbench.workbench",
+    "builtin_registry": "compression.registry",
+    "default_settings": "core.settings",
+    "engine_choice": "evaluation.rollout",
+    "export_onnx": "onnx_graph.export",
+    "export_sparse": "compression.in_training.export",
+    "load_policy": "policies.store",
+    "parse_recipe": "compression.recipe",
+    "rollout": "evaluation.rollout",
+}
+"""By public name: the module it comes from, and its name there if that is another."""
+
+__all__ = [
+    "REPORT_SCHEMA",
+    "Artifact",
+    "Candidate",
+    "CubicSchedule",
+    "EnvSpec",
+    "Gate",
+    "Observations",
+    "Policy",
+    "QuantizerSpec",
+    "Recipe",
+    "Result",
+    "SparseTraining",
+    "State",
+    "Step",
+    "StepKind",
+    "Verdict",
+    "Workbench",
+    "__version__",
+    "builtin_registry",
+    "default_settings",
+    "engine_choice",
+    "export_onnx",
+    "export_sparse",
+    "load_policy",
+    "parse_recipe",
+    "rollout",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, there = _HOMES[name].partition(":")
+    return getattr(import_module(f"{__name__}.{module}"), there or name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

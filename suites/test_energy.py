@@ -1,6 +1,6 @@
 """How many joules does one action of the compressed policy take?"""
 
-from pytest_drlcompress.plugin.gate import Gate
+from pytest_drlcompress import Gate
 
 
 def test_energy(energy: Gate) -> None:

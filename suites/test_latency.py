@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pytest_drlcompress.plugin.gate import Gate
+from pytest_drlcompress import Gate
 
 
 def test_latency(latency: Gate, benchmark: Any) -> None:  # noqa: ARG001 (latency records with it)

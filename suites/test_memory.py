@@ -1,6 +1,6 @@
 """How many bytes does the compressed policy take, on disk and while it runs?"""
 
-from pytest_drlcompress.plugin.gate import Gate
+from pytest_drlcompress import Gate
 
 
 def test_memory(memory: Gate) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_drlcompress.plugin.gate import Gate
+from pytest_drlcompress import Gate
 
 
 @pytest.mark.parametrize("pruning_sweep", ["l1", "l2"], indirect=True)

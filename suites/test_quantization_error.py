@@ -1,6 +1,6 @@
 """How far are the compressed policy's actions from the original's?"""
 
-from pytest_drlcompress.plugin.gate import Gate
+from pytest_drlcompress import Gate
 
 
 def test_action_error(action_error: Gate) -> None:

@@ -7,7 +7,7 @@ that chooses scale and zero point for an array (see docs/quantizer.md).
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from pytest_drlcompress.compression.quantization.quantizer import QuantizerSpec
+from pytest_drlcompress import QuantizerSpec
 from pytest_drlcompress.testing import (
     arrays,
     channel_arrays,

@@ -1,6 +1,6 @@
 """Does the compressed policy still earn its share of the baseline's return?"""
 
-from pytest_drlcompress.plugin.gate import Gate
+from pytest_drlcompress import Gate
 
 
 def test_return_retention(retention: Gate) -> None:

@@ -19,15 +19,15 @@ class CountingEnv(gym.Env):
     """An episode of ``seed % 7 + 1`` steps, reward ``seed`` each, and a ``fault`` if asked for.
 
     The fault strikes in episodes with ``seed == faulty`` (-1: every one) at step ``at``. With
-    ``helpers`` it strikes in helper processes alone, and steps in this one are slow until a helper
-    has made the file ``helpers``, so that some seeds are left for it.
+    ``others`` it strikes in worker processes alone, and steps in this one are slow until a worker
+    has made the file ``others``, so that some seeds are left for it.
     """
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
     action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
 
-    def __init__(self, fault="", faulty=-1, at=1, helpers=""):
-        self.fault, self.faulty, self.at, self.helpers = fault, faulty, at, helpers
+    def __init__(self, fault="", faulty=-1, at=1, others=""):
+        self.fault, self.faulty, self.at, self.others = fault, faulty, at, others
 
     def reset(self, *, seed=None, options=None):  # noqa: ARG002 (Gymnasium)
         self.number, self.steps = seed, 0
@@ -37,11 +37,11 @@ class CountingEnv(gym.Env):
 
     def step(self, action):  # noqa: ARG002 (Gymnasium)
         self.steps += 1
-        here = bool(self.helpers) and threading.current_thread() is not threading.main_thread()
-        if here and not Path(self.helpers).exists():
+        here = bool(self.others) and threading.current_thread() is not threading.main_thread()
+        if here and not Path(self.others).exists():
             time.sleep(0.02)
-        elif self.helpers and not here:
-            Path(self.helpers).touch()
+        elif self.others and not here:
+            Path(self.others).touch()
         if self.faulty in (self.number, -1) and self.steps == self.at and not here:
             self._strike()
         reward = np.nan if self._struck("nan reward") else float(self.number)
@@ -69,7 +69,7 @@ class CountingEnv(gym.Env):
 
 
 class Mirror:
-    """A pilot for ``CountingEnv``: action 0, but 2 (outside) for the seeds in ``bad``."""
+    """An actor for ``CountingEnv``: action 0, but 2 (outside) for the seeds in ``bad``."""
 
     def __init__(self, bad=()):
         self.bad = bad

@@ -74,13 +74,13 @@ def _judged(verdict):
     if verdict.state is State.FAIL:
         outcome = "failed"
     if verdict.gate == "retention" and verdict.variant == "ptdq":
-        outcome = "news"
+        outcome = "improved"
     message = "" if outcome == "passed" else f"{verdict.gate} {HOSTILE} recorded as FAIL 0.500"
     return Judged(verdict, f"suites/test_x.py::test[{verdict.variant}]", outcome, message)
 
 
 def full_report(policies=("sac-hopper", "a-policy-with-a-rather-long-name-v5")):
-    """``Report`` of several policies: failures, news, sweeps, and text that tries to be HTML."""
+    """``Report`` of several policies: failures, improvements, sweeps, text that tries to be HTML."""
     judged = tuple(_judged(v) for policy in policies for v in _verdicts(policy))
     failures = tuple(
         Failure(

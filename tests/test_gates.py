@@ -201,14 +201,14 @@ class TestRecords:
         }
         suites.runpytest(*self.ARGUMENTS).assert_outcomes(passed=1, deselected=3)
 
-    def test_recorded_fail_that_passes_is_news(self, suites):
+    def test_recorded_fail_that_passes_is_an_improvement(self, suites):
         def fail(verdicts):
             verdicts["fp32"]["retention"].update(state="FAIL", estimate=0.5)
 
         rewrite(suites, fail)
         result = suites.runpytest(*self.ARGUMENTS)
         result.assert_outcomes(passed=1, deselected=3)
-        result.stdout.fnmatch_lines(["NEWS retention trpo-hopper / fp32: PASS*"])
+        result.stdout.fnmatch_lines(["IMPROVED retention trpo-hopper / fp32: PASS*"])
         assert "recorded as FAIL 0.500" in result.stdout.str()
 
     def test_recorded_pass_that_fails_is_red(self, suites):

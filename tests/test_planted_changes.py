@@ -170,17 +170,20 @@ def test_a_dropped_vecnormalize(suites):
         assert "the fp32 policy that every recipe starts from is another: loading" in message
 
 
-def test_an_improvement_is_news(suites):
+def test_an_improvement_is_reported(suites):
     some = ("-k", "ptdq or (ptsq and not equalize)")
     plant(suites, ZERO_POINT.replace("SHIFT", "60"))
     record(suites, *some)
     plant(suites, "    pass")
     found, messages = rows(suites, *some)
     assert messages == {}
-    assert found["trpo-hopper", "ptsq"] == {"news"}
+    assert found["trpo-hopper", "ptsq"] == {"improved"}
     assert found["trpo-hopper", "ptdq"] == {"passed"}
     report = json.loads((suites.path / "out.json").read_text())
     for verdict in report["verdicts"]:
-        if verdict["outcome"] == "news":
+        if verdict["outcome"] == "improved":
             assert "Mean action error 0.1" in verdict["message"]
-            assert "Record the news: pytest suites/ --drlc-policy=trpo-hopper" in verdict["message"]
+            assert (
+                "Record the improvement: pytest suites/ --drlc-policy=trpo-hopper"
+                in verdict["message"]
+            )

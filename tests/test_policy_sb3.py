@@ -235,7 +235,7 @@ PUBLISHED = {
 }
 
 
-class TorchPilot:
+class TorchActor:
     """The torch network itself at the controls."""
 
     def __init__(self, policy: Policy) -> None:
@@ -251,5 +251,5 @@ def test_published_policies_earn_their_return(name: str) -> None:
     file, env_id, mean, tolerance = PUBLISHED[name]
     policy = load(zoo_path(file), env_id)
     assert policy.id == name
-    returns = [e.total for e in rollout(policy.env, TorchPilot(policy), range(1000, 1004))]
+    returns = [e.total for e in rollout(policy.env, TorchActor(policy), range(1000, 1004))]
     assert np.mean(returns) == pytest.approx(mean, abs=tolerance)

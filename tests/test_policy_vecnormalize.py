@@ -303,7 +303,7 @@ def test_the_own_statistics_come_before_the_folder_s(tmp_path: Path) -> None:
 ANT = "Ant-v5:contact_cost_weight=0.0,include_cfrc_ext_in_observation=false,pad_observation=84"
 
 
-class TorchPilot:
+class TorchActor:
     """The torch network itself at the controls."""
 
     def __init__(self, policy: Policy) -> None:
@@ -329,7 +329,7 @@ def test_published_policies_earn_their_return(
 ) -> None:
     path = zoo_path(file)
     policy = load(path, EnvSpec.parse(env_id), find_vecnormalize(path))
-    returns = [e.total for e in rollout(policy.env, TorchPilot(policy), range(1000, 1003))]
+    returns = [e.total for e in rollout(policy.env, TorchActor(policy), range(1000, 1003))]
     assert np.mean(returns) == pytest.approx(mean, abs=tolerance)
 
 
@@ -338,7 +338,7 @@ def test_published_ant_with_its_time_feature() -> None:
     path = zoo_path("ppo/Ant-v3_1/Ant-v3.zip")
     env = EnvSpec.parse(f"{ANT},time_feature=1000")
     policy = load(path, env, find_vecnormalize(path))
-    returns = [e.total for e in rollout(env, TorchPilot(policy), range(1000, 1004))]
+    returns = [e.total for e in rollout(env, TorchActor(policy), range(1000, 1004))]
     assert np.mean(returns) > 500
 
 

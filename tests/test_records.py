@@ -142,7 +142,7 @@ class TestExpectation:
             ("PASS", "INCONCLUSIVE", "fail"),
             ("FAIL", "FAIL", "xfail"),
             ("FAIL", "INCONCLUSIVE", "xfail"),
-            ("FAIL", "PASS", "news"),
+            ("FAIL", "PASS", "improved"),
             ("FAIL", "INVALID", "fail"),
             ("INCONCLUSIVE", "FAIL", "fail"),
         ],

@@ -71,7 +71,7 @@ def test_references_are_the_returns_of_gymnasiums_own_loop_at_the_documented_see
     assert len(random) == 20
     assert list(zero) == [alone(CARTPOLE, ZERO_SEEDS + i, lambda _: 0) for i in range(5)]
     for i in range(20):
-        generator = np.random.default_rng([RANDOM_SEEDS + i, 1])  # as RandomPilot documents
+        generator = np.random.default_rng([RANDOM_SEEDS + i, 1])  # as RandomActor documents
         expected = alone(CARTPOLE, RANDOM_SEEDS + i, lambda _, g=generator: int(g.integers(2)))
         assert random[i] == expected
 

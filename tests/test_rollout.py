@@ -8,9 +8,9 @@ from pytest_drlcompress.core.errors import ActionError, EnvironmentSpecError, Ep
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.episodes import run_episodes
 from pytest_drlcompress.evaluation.rollout import (
-    RandomPilot,
-    ZeroPilot,
-    make_stepper,
+    RandomActor,
+    ZeroActor,
+    make_vector_env,
     rollout,
 )
 
@@ -29,10 +29,10 @@ def test_episodes_come_in_the_order_of_their_seeds():
 def test_a_finished_slot_is_refilled_at_once():
     """Started in order, none waits for the slowest: 4 slots, lengths 7 1 1 1 1 1 1 7."""
     started = []
-    stepper = make_stepper(counting(), 4)
+    envs = make_vector_env(counting(), 4)
     spec = counting()
     episodes = run_episodes(
-        stepper,
+        envs,
         Mirror(),
         spec.action,
         iter([6, 0, 7, 14, 21, 28, 35, 13]),
@@ -55,8 +55,8 @@ def test_observations_are_recorded_as_the_policy_saw_them():
 def test_steps_are_counted(workers):
     counted = []
     seeds = range(40)
-    pilot = ZeroPilot(counting().action)
-    list(rollout(counting(), pilot, seeds, on_steps=counted.append, workers=workers))
+    actor = ZeroActor(counting().action)
+    list(rollout(counting(), actor, seeds, on_steps=counted.append, workers=workers))
     assert sum(counted) == sum(seed % 7 + 1 for seed in seeds)
 
 
@@ -76,7 +76,7 @@ def test_steps_are_counted(workers):
 def test_a_fault_ends_the_rollout_when_its_turn_has_come(fault, message, arguments):
     """The episodes before it are complete, whatever was in flight; nothing comes after."""
     spec = counting(fault=fault, faulty=5, at=2)
-    episodes = rollout(spec, ZeroPilot(spec.action), [6, 13, 5, 4, 3, 2], **arguments)
+    episodes = rollout(spec, ZeroActor(spec.action), [6, 13, 5, 4, 3, 2], **arguments)
     assert [next(episodes), next(episodes)] == expected([6, 13])
     with pytest.raises(EpisodeError, match=message):
         next(episodes)
@@ -89,7 +89,7 @@ def test_after_a_fault_only_the_episodes_before_it_are_finished():
     spec = counting(fault="raise", faulty=5, at=1)
     started, steps = [], []
     episodes = run_episodes(
-        make_stepper(spec, 3),
+        make_vector_env(spec, 3),
         Mirror(),
         spec.action,
         [6, 5, 13, 20],
@@ -118,11 +118,11 @@ def test_of_two_faults_the_first_in_order_counts():
 
 def test_actions_of_idle_slots_do_not_matter():
     """Seed 9 (3 steps) is the last to fly; the slot of seed 0 still shows its observation."""
-    pilot = Mirror()
+    actor = Mirror()
 
     class Idle(Mirror):
         def act(self, observations):
-            actions = pilot.act(observations)
+            actions = actor.act(observations)
             actions[observations[:, 1] > observations[:, 0] % 7] = np.nan
             return actions
 
@@ -139,10 +139,10 @@ def test_actions_of_idle_slots_do_not_matter():
     ],
 )
 def test_policies_that_do_not_fit(act, error, message):
-    pilot = Mirror()
-    pilot.act = act
+    actor = Mirror()
+    actor.act = act
     with pytest.raises(error, match=message):
-        list(rollout(counting(), pilot, [1, 2]))
+        list(rollout(counting(), actor, [1, 2]))
 
 
 def test_environments_that_cannot_be_made():
@@ -156,10 +156,10 @@ def test_a_live_controller_has_one_worker():
         rollout(counting(), Mirror(), [1, 2], workers=2)
 
 
-@pytest.mark.parametrize("pilot", [RandomPilot, ZeroPilot])
+@pytest.mark.parametrize("actor", [RandomActor, ZeroActor])
 @pytest.mark.parametrize("text", ["CartPole-v1", "Swimmer-v5:max_episode_steps=30"])
-def test_reference_policies_have_their_own_random_numbers(pilot, text):
+def test_reference_policies_have_their_own_random_numbers(actor, text):
     spec = EnvSpec.parse(text)
-    alone = [next(rollout(spec, pilot(spec.action), [seed])) for seed in range(20)]
-    assert list(rollout(spec, pilot(spec.action), range(20), slots=8)) == alone
-    assert list(rollout(spec, pilot(spec.action), range(20), workers=2, slots=3)) == alone
+    alone = [next(rollout(spec, actor(spec.action), [seed])) for seed in range(20)]
+    assert list(rollout(spec, actor(spec.action), range(20), slots=8)) == alone
+    assert list(rollout(spec, actor(spec.action), range(20), workers=2, slots=3)) == alone

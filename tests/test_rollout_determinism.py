@@ -13,7 +13,7 @@ from onnxruntime.quantization import CalibrationDataReader, quantize_dynamic, qu
 
 from pytest_drlcompress.core.errors import ActionError
 from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.evaluation.executors.local import Crew
+from pytest_drlcompress.evaluation.executors.local import WorkerPool
 from pytest_drlcompress.evaluation.rollout import engine_choice, rollout
 from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
@@ -92,9 +92,9 @@ def artifact(tmp_path_factory):
     return make
 
 
-def outcome(spec, pilot, seeds=SEEDS, **arguments):
+def outcome(spec, actor, seeds=SEEDS, **arguments):
     """What a rollout gives, by seed; floats compare bit for bit."""
-    episodes = rollout(spec, pilot, seeds, **arguments)
+    episodes = rollout(spec, actor, seeds, **arguments)
     return {episode.seed: (episode.total, episode.length) for episode in episodes}
 
 
@@ -170,12 +170,12 @@ def test_order_and_company(artifact, expected):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_workers(kind, artifact, expected):
-    """One, two and three workers, and a crew that goes from one rollout to the next."""
-    with Crew(3) as crew:
+    """One, two and three workers, and a pool that goes from one rollout to the next."""
+    with WorkerPool(3) as pool:
         for spec in (CHEETAH, HOPPER):
             model = artifact(kind, spec)
-            assert outcome(spec, model, workers=crew) == expected(spec, kind)
-            assert outcome(spec, model, workers=crew, slots=4) == expected(spec, kind)
+            assert outcome(spec, model, workers=pool) == expected(spec, kind)
+            assert outcome(spec, model, workers=pool, slots=4) == expected(spec, kind)
     assert outcome(CHEETAH, artifact(kind, CHEETAH), workers=2) == expected(CHEETAH, kind)
 
 
@@ -249,8 +249,8 @@ class ShapeDependent:
 
 
 def test_a_kernel_that_depends_on_the_batch_shape_cannot_tell_how_many_slots_there_are():
-    pilot = ShapeDependent()
-    assert pilot.act(np.zeros((16, 17)))[0, 0] != pilot.act(np.zeros((32, 17)))[0, 0]
-    sixteen = outcome(CHEETAH, pilot, slots=16)
+    actor = ShapeDependent()
+    assert actor.act(np.zeros((16, 17)))[0, 0] != actor.act(np.zeros((32, 17)))[0, 0]
+    sixteen = outcome(CHEETAH, actor, slots=16)
     for slots in (None, 32, 64):
-        assert outcome(CHEETAH, pilot, slots=slots) == sixteen
+        assert outcome(CHEETAH, actor, slots=slots) == sixteen

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from zoo import zoo_path
 
-from pytest_drlcompress.environments.gymnasium import GymnasiumStepper
+from pytest_drlcompress.environments.gymnasium import GymnasiumVectorEnv
 from pytest_drlcompress.environments.mujoco import engine as mujoco_engine
-from pytest_drlcompress.environments.mujoco import stepper as mujoco_stepper
+from pytest_drlcompress.environments.mujoco import vector_env as mujoco_vector_env
 from pytest_drlcompress.environments.mujoco.engine import mujoco_setup
-from pytest_drlcompress.environments.mujoco.stepper import MujocoStepper
+from pytest_drlcompress.environments.mujoco.vector_env import MujocoVectorEnv
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.sb3.load import load_sb3
@@ -40,8 +40,8 @@ class Pair:
 
     def __init__(self, spec, seeds, perturbation=UNPERTURBED):
         slots = len(seeds)
-        self.fast = MujocoStepper(mujoco_setup(spec, perturbation), slots)
-        self.slow = GymnasiumStepper(spec, slots, perturbation.change_environment)
+        self.fast = MujocoVectorEnv(mujoco_setup(spec, perturbation), slots)
+        self.slow = GymnasiumVectorEnv(spec, slots, perturbation.change_environment)
         self.busy = np.ones(slots, np.bool_)
         self.lengths = np.zeros(slots, np.int64)
         for slot, seed in enumerate(seeds):
@@ -178,7 +178,7 @@ def test_ranges(task, kwargs):
 @pytest.mark.parametrize("task", ["HalfCheetah-v5", "Hopper-v4", "Ant-v4"])
 def test_simulations_stepped_one_by_one(task, monkeypatch):
     """What older versions of MuJoCo use for every task."""
-    monkeypatch.setattr(mujoco_stepper, "batch_exists", lambda: False)
+    monkeypatch.setattr(mujoco_vector_env, "batch_exists", lambda: False)
     run_random(EnvSpec.parse(task), (1, 2), (1.0, 0.1), steps=300)
 
 
@@ -259,7 +259,7 @@ def test_nothing_is_printed_about_the_models(capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spec = EnvSpec.parse("HalfCheetah-v5")
     mujoco_setup(spec, UNPERTURBED)
-    GymnasiumStepper(spec, 2).close()
+    GymnasiumVectorEnv(spec, 2).close()
     assert "settotalmass" not in "".join(capfd.readouterr())
     assert not (tmp_path / "MUJOCO_LOG.TXT").exists()
     assert mujoco.get_mju_user_warning() is None

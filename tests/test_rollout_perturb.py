@@ -8,7 +8,7 @@ from pytest_drlcompress.core.errors import ActionError, EnvironmentSpecError, Op
 from pytest_drlcompress.environments.mujoco import engine as mujoco_engine
 from pytest_drlcompress.environments.perturbation import EpisodeNoise, Perturbation
 from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
-from pytest_drlcompress.evaluation.rollout import RandomPilot, ZeroPilot, engine_choice, rollout
+from pytest_drlcompress.evaluation.rollout import RandomActor, ZeroActor, engine_choice, rollout
 
 HOPPER = EnvSpec.parse("Hopper-v5:max_episode_steps=100,terminate_when_unhealthy=false")
 EVERYTHING = Perturbation(observation_noise=0.1, action_noise=0.2, mass=1.3, friction=0.7)
@@ -114,7 +114,7 @@ def test_images_stay_images():
 
 @pytest.mark.parametrize("task", ["Hopper-v5", "Ant-v5", "InvertedPendulum-v5"])
 def test_mass_and_friction_of_the_model(task):
-    """Also where a fast path made the environment (its stepper holds the changed model)."""
+    """Also where a fast path made the environment (its simulations hold the changed model)."""
     spec, changed = EnvSpec.parse(task), Perturbation(mass=2.0, friction=0.5)
     plain, env = spec.make().unwrapped.model, spec.make()
     changed.change_environment(env)
@@ -134,18 +134,18 @@ def test_no_mass_without_mujoco():
     cartpole = EnvSpec.parse("CartPole-v1")
     with pytest.raises(EnvironmentSpecError, match=r"needs a MuJoCo environment, not .*CartPole"):
         list(
-            rollout(cartpole, ZeroPilot(cartpole.action), [1], perturbation=Perturbation(mass=2.0))
+            rollout(cartpole, ZeroActor(cartpole.action), [1], perturbation=Perturbation(mass=2.0))
         )
     swapped = Perturbation(action_noise=0.5)
-    episodes = list(rollout(cartpole, ZeroPilot(cartpole.action), range(9), perturbation=swapped))
-    assert episodes != list(rollout(cartpole, ZeroPilot(cartpole.action), range(9)))
+    episodes = list(rollout(cartpole, ZeroActor(cartpole.action), range(9), perturbation=swapped))
+    assert episodes != list(rollout(cartpole, ZeroActor(cartpole.action), range(9)))
 
 
 def totals(perturbation, **arguments):
     scale = np.linspace(0.1, 1, 11)
-    pilot = arguments.pop("pilot", Follower())
+    actor = arguments.pop("actor", Follower())
     episodes = rollout(
-        HOPPER, pilot, SEEDS, perturbation=perturbation, observation_std=scale, **arguments
+        HOPPER, actor, SEEDS, perturbation=perturbation, observation_std=scale, **arguments
     )
     return [(episode.total, episode.length) for episode in episodes]
 
@@ -157,8 +157,8 @@ def test_a_perturbed_episode_depends_on_its_seed_alone(monkeypatch):
     assert len(set(expected)) == len(expected)
     assert totals(EVERYTHING) == expected
     assert totals(EVERYTHING, slots=5) == expected
-    pilot = RandomPilot(HOPPER.action)
-    assert totals(EVERYTHING, pilot=pilot, workers=2) == totals(EVERYTHING, pilot=pilot)
+    actor = RandomActor(HOPPER.action)
+    assert totals(EVERYTHING, actor=actor, workers=2) == totals(EVERYTHING, actor=actor)
     monkeypatch.setattr(mujoco_engine, "PROVEN_MUJOCO", ())
     assert totals(EVERYTHING) == expected
 
@@ -172,8 +172,8 @@ def test_each_part_matters(alone):
 def test_recorded_observations_are_those_the_policy_saw():
     noisy = Perturbation(observation_noise=0.5)
     arguments = {"record": True, "perturbation": noisy, "observation_std": np.ones(11)}
-    seen = next(rollout(HOPPER, ZeroPilot(HOPPER.action), [3], **arguments)).observations
-    true = next(rollout(HOPPER, ZeroPilot(HOPPER.action), [3], record=True)).observations
+    seen = next(rollout(HOPPER, ZeroActor(HOPPER.action), [3], **arguments)).observations
+    true = next(rollout(HOPPER, ZeroActor(HOPPER.action), [3], record=True)).observations
     assert 0.4 < (seen - true).std() < 0.6
 
 

@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,11 +12,9 @@ import onnx
 
 from pytest_drlcompress.baselines.changes import Change, find_change
 from pytest_drlcompress.baselines.verdicts import Expectation
-from pytest_drlcompress.compression.recipe import parse_recipe, variant_id
+from pytest_drlcompress.compression.step import StepKind
 from pytest_drlcompress.core.artifact import SHORT, Artifact
 from pytest_drlcompress.evaluation.cache import processor_id
-from pytest_drlcompress.measurement.action_error import measure_action_error
-from pytest_drlcompress.workbench.workbench import Workbench
 
 _VERSIONED = (
     "gymnasium", "mujoco", "numpy", "onnx", "onnxruntime", "onnxscript", "torch", "torch-pruning",
@@ -29,55 +27,48 @@ _MEASURED = ("kept_step",)
 _SCALE, _ZERO_POINT, _VALUE = "scales", "zero points", "weights"
 
 
-def fingerprint(bench: Workbench, policy: str, variant: str) -> dict[str, Any]:
-    """The artifact of ``variant`` as JSON builtins.
+def fingerprint(
+    artifact: Artifact, variant: str, source: Artifact, kinds: Mapping[str, StepKind]
+) -> dict[str, Any]:
+    """``artifact`` of the variant named ``variant`` as JSON builtins.
 
     ``sha256`` and ``bytes`` of the file, ``source`` (digest of the fp32 artifact it was made
     from), ``operators`` (how often each occurs), ``parts`` (a digest each of the graph's nodes
     and of its weights, scales and zero points), ``settings`` (what the recipe's steps were told
     and decided, flattened; measured numbers are left out), ``versions``, ``processor`` and
-    ``code`` (the module of each step).
-
-    Raises:
-        DrlcError: the artifact cannot be made or read.
+    ``code`` (the module of each of ``kinds``, the steps by name).
     """
-    artifact = bench.artifact(policy, variant)
     return {
         "policy": artifact.policy,
-        "variant": variant_id(variant),
+        "variant": variant,
         "sha256": artifact.sha256,
         "bytes": len(artifact.model),
-        "source": bench.exported(policy).sha256[:SHORT],
+        "source": source.sha256[:SHORT],
         **_parts(artifact.model),
         "settings": _settings(artifact),
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
         "processor": processor_id()[:SHORT],
-        "code": {} if variant.endswith(".onnx") else _code(bench, variant),
+        "code": {name: _module(kind) for name, kind in kinds.items()},
     }
 
 
 def change_since(
-    bench: Workbench, policy: str, variant: str, expected: Expectation
+    expected: Expectation, facts: Mapping[str, Any], action_error: Callable[[], float]
 ) -> Change | None:
-    """How the artifact differs from the one that was recorded; ``None`` if it does not.
+    """How the artifact of ``facts`` differs from the one recorded; ``None`` if it does not.
+
+    ``action_error`` is asked for the mean error now only where it differs.
 
     Raises:
-        DrlcError: the artifact cannot be made or run.
+        DrlcError: the artifact cannot be run.
     """
     if expected.recorded is None:
         return None
-    facts = fingerprint(bench, policy, variant)
     change = find_change(expected.recorded, expected.artifact, facts, (None, None))
     if change is None:
         return None
-    error = measure_action_error(
-        bench.controller(policy, ""),
-        bench.controller(policy, variant),
-        bench.probe_observations(policy),
-        bench.load(policy).policy.env.action,
-    )
     return find_change(
-        expected.recorded, expected.artifact, facts, (expected.action_error, error.mean)
+        expected.recorded, expected.artifact, facts, (expected.action_error, action_error())
     )
 
 
@@ -142,12 +133,9 @@ def _flat(value: Any, path: str) -> list[tuple[str, Any]]:
     return [] if isinstance(value, float) or value is None else [(path, value)]
 
 
-def _code(bench: Workbench, variant: str) -> dict[str, str]:
-    """The module that carries out each step."""
-    modules = {}
-    for step in parse_recipe(variant).steps:
-        apply = bench.registry.kinds[step.name].apply
-        while isinstance(apply, partial):
-            apply = apply.func
-        modules[step.name] = re.sub(r"\W*<.*", "", getattr(apply, "__module__", ""))
-    return modules
+def _module(kind: StepKind) -> str:
+    """The module that carries out a step."""
+    apply = kind.apply
+    while isinstance(apply, partial):
+        apply = apply.func
+    return re.sub(r"\W*<.*", "", getattr(apply, "__module__", ""))

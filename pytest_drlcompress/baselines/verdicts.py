@@ -18,12 +18,6 @@ from pytest_drlcompress.core.files import write_json
 from pytest_drlcompress.core.verdict import RANK, State, Verdict
 from pytest_drlcompress.policies.store import RECORD, locked_record, read_record
 
-RECORDED_GATES = ("retention", "action error")
-"""What does not depend on the machine. Latency does, and is not recorded here."""
-
-RECORDED_FIGURES = ("memory", "sparsity")
-"""Recorded to be read. They are functions of the artifact, whose changes are found anyway."""
-
 ARTIFACT = "artifact"
 """The key, beside the gates, under which a variant's artifact is described."""
 
@@ -42,7 +36,7 @@ class Expectation:
     action_error: float | None = None
 
     def outcome(self, verdict: Verdict, change: Change | None = None) -> tuple[str, str]:
-        """``("pass" | "fail" | "xfail" | "news", why)`` for a verdict under this expectation.
+        """``("pass" | "fail" | "xfail" | "improved", why)`` for a verdict under this expectation.
 
         ``change`` says how the artifact differs from the recorded one.
         """
@@ -55,22 +49,23 @@ class Expectation:
         if RANK[verdict.state] < RANK[state]:
             return "fail", f"It is {was}.{how}" + (again if change is not None else "")
         if verdict.state is State.PASS and state is not State.PASS:
-            return "news", f"It is {was}.{how}\n    Record the news: {self.command}"
+            return "improved", f"It is {was}.{how}\n    Record the improvement: {self.command}"
         kind = "same" if change is None else change.kind
         if kind == "worse":
             return "fail", f"It is {was}.{how}{again}"
         if verdict.state is not State.PASS:
             return "xfail", f"As {was}.{how}"
-        news = f"It is better than recorded.{how}\n    Record the news: {self.command}"
-        return ("news", news) if kind == "better" else ("pass", "")
+        improved = f"It is better than recorded.{how}\n    Record the improvement: {self.command}"
+        return ("improved", improved) if kind == "better" else ("pass", "")
 
 
 def expectation(
-    verdicts: Mapping[str, Any], policy: str, variant: str, gate: str
-) -> Expectation | None:
-    """What ``verdicts`` (of a ``baseline.json``) expects; ``None`` for a gate never recorded."""
-    if gate not in RECORDED_GATES:
-        return None
+    verdicts: Mapping[str, Any], policy: str, variant: str, gate: str, error_gate: str
+) -> Expectation:
+    """What ``verdicts`` (of a ``baseline.json``) expects of ``gate``.
+
+    ``error_gate`` is the gate whose estimate is the recorded action error.
+    """
     gates = verdicts.get(variant, {})
     recorded = gates.get(gate)
     how = "--drlc-record" if recorded else "--drlc-record-new"
@@ -78,7 +73,7 @@ def expectation(
         recorded,
         f"pytest suites/ --drlc-policy={policy} {how}",
         gates.get(ARTIFACT),
-        gates.get("action error", {}).get("estimate"),
+        gates.get(error_gate, {}).get("estimate"),
     )
 
 
@@ -102,8 +97,6 @@ def record_verdicts(
         before = json.dumps(record, sort_keys=True)
         stored: dict[str, Any] = record.setdefault("verdicts", {})
         for verdict in verdicts:
-            if verdict.gate not in (*RECORDED_GATES, *RECORDED_FIGURES):
-                continue
             gates = stored.setdefault(verdict.variant, {})
             facts = artifacts.get(verdict.variant)
             old, new = gates.get(verdict.gate), _entry(verdict, facts)

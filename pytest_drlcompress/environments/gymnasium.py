@@ -23,13 +23,13 @@ class GymnasiumEngine:
     reason: str = ""
     name: str = "gymnasium"
 
-    def stepper(self, slots: int) -> "GymnasiumStepper":
+    def vector_env(self, slots: int) -> "GymnasiumVectorEnv":
         """``slots`` fresh environments."""
-        return GymnasiumStepper(self.spec, slots, self.perturbation.change_environment)
+        return GymnasiumVectorEnv(self.spec, slots, self.perturbation.change_environment)
 
 
-class GymnasiumStepper:
-    """``slots`` Gymnasium environments in this process; implements ``Stepper``.
+class GymnasiumVectorEnv:
+    """``slots`` Gymnasium environments in this process; implements ``VectorEnv``.
 
     ``prepare`` is called with each environment once it is made.
     """

@@ -1,6 +1,6 @@
 """Episodes in the order of their seeds, many environments stepped together.
 
-One loop serves every environment and every controller. A ``Stepper`` advances the
+One loop serves every environment and every controller. A ``VectorEnv`` advances the
 environments; the loop assigns seeds to its slots, runs the controller once per step on all
 slots (always the same batch shape, so that no result can depend on how many are busy),
 and hands the episodes out in the order of their seeds: a verdict that read them in the
@@ -34,7 +34,7 @@ class Episode:
     observations: NDArray[Any] | None = None
 
 
-class Stepper(Protocol):
+class VectorEnv(Protocol):
     """``slots`` copies of one environment.
 
     ``observations`` is ``(slots, *observation_shape)``; ``reset`` and ``step`` update it in
@@ -65,7 +65,7 @@ class Stepper(Protocol):
         ...
 
 
-class Pilot(Protocol):
+class Actor(Protocol):
     """Chooses actions: a ``Controller``, or a reference such as the random policy."""
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
@@ -90,8 +90,8 @@ class Noise(Protocol):
 
 
 def run_episodes(
-    stepper: Stepper,
-    pilot: Pilot,
+    envs: VectorEnv,
+    actor: Actor,
     action: ActionSpec,
     seeds: Iterable[int],
     *,
@@ -110,30 +110,30 @@ def run_episodes(
         EpisodeError: the environment or the policy failed, or a reward or an observation
             is not finite. Episodes with earlier seeds are yielded first.
     """
-    flights = _Flights(stepper, action, seeds, on_start, noise, record=record)
-    for slot in range(stepper.slots):
-        flights.start(slot)
+    running = _Running(envs, action, seeds, on_start, noise, record=record)
+    for slot in range(envs.slots):
+        running.start(slot)
     while True:
-        while flights.ready:
-            yield flights.next_result()
-        if flights.done:
+        while running.ready:
+            yield running.next_result()
+        if running.done:
             return
-        observations = stepper.observations
+        observations = envs.observations
         if noise is not None:
             observations = noise.observe(observations)
-        flights.see(observations)
-        actions = _act(pilot, observations, action)
-        flights.check_actions(actions)
+        running.see(observations)
+        actions = _act(actor, observations, action)
+        running.check_actions(actions)
         if noise is not None:
             actions = noise.disturb(actions)
-        if flights.count:
-            rewards, over = stepper.step(actions, flights.busy)
-            steps = flights.count
-            flights.advance(rewards, over)
+        if running.count:
+            rewards, over = envs.step(actions, running.busy)
+            steps = running.count
+            running.advance(rewards, over)
             on_steps(steps)
 
 
-class _Flights:
+class _Running:
     """Which episode each slot is in, and the results whose turn has not come.
 
     At 40,000 steps a second every microsecond here is a per cent or so: the checks of each step
@@ -142,7 +142,7 @@ class _Flights:
 
     def __init__(
         self,
-        stepper: Stepper,
+        envs: VectorEnv,
         action: ActionSpec,
         seeds: Iterable[int],
         on_start: Callable[[int, int], None],
@@ -150,12 +150,12 @@ class _Flights:
         *,
         record: bool,
     ) -> None:
-        self._stepper, self._on_start, self._noise = stepper, on_start, noise
+        self._envs, self._on_start, self._noise = envs, on_start, noise
         self._action, self._coming = action, iter(seeds)
         # what is inside these is inside the action space, in every dimension
         self._least = 0 if action.discrete else action.low.max()
         self._most = action.n - 1 if action.discrete else action.high.min()
-        slots = stepper.slots
+        slots = envs.slots
         self.busy: NDArray[np.bool_] = np.zeros(slots, np.bool_)
         self.count = 0
         self._position, self._seeds = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
@@ -184,7 +184,7 @@ class _Flights:
         self._totals[slot], self._lengths[slot] = 0.0, 0
         self._started += 1
         try:
-            self._stepper.reset(slot, seed)
+            self._envs.reset(slot, seed)
         except EpisodeError as error:
             self._fail(slot, error)
             return
@@ -235,8 +235,8 @@ class _Flights:
 
     def advance(self, rewards: NDArray[np.float64], over: NDArray[np.bool_]) -> None:
         """Count the step that was made; hand out what ended and start what comes next."""
-        if self._stepper.failures:
-            for slot, error in self._stepper.failures.items():
+        if self._envs.failures:
+            for slot, error in self._envs.failures.items():
                 self._fail(slot, EpisodeError(f"{error} at {self._where(slot)}"))
         if not math.isfinite(np.vdot(rewards, rewards)):
             for slot in np.flatnonzero(self.busy & ~np.isfinite(rewards)).tolist():
@@ -273,9 +273,9 @@ class _Flights:
         return f"step {self._lengths[slot] + 1} of the episode with seed {self._seeds[slot]}"
 
 
-def _act(pilot: Pilot, observations: NDArray[Any], action: ActionSpec) -> NDArray[Any]:
+def _act(actor: Actor, observations: NDArray[Any], action: ActionSpec) -> NDArray[Any]:
     try:
-        actions = pilot.act(observations)
+        actions = actor.act(observations)
     except DrlcError:
         raise
     except Exception as error:  # a runtime raises its own classes

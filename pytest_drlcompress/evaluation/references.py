@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
 from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.evaluation.episodes import Episode, Pilot
+from pytest_drlcompress.evaluation.episodes import Actor, Episode
 from pytest_drlcompress.evaluation.reference import RECORDED_SEEDS
-from pytest_drlcompress.evaluation.rollout import RandomPilot, ZeroPilot, rollout
+from pytest_drlcompress.evaluation.rollout import RandomActor, ZeroActor, rollout
 
 RANDOM_SEEDS = RECORDED_SEEDS // 2
 """First seed of the random policy's episodes; the baseline's pool uses those below."""
@@ -53,14 +53,14 @@ def measure_references(
         observation_std=observation_std,
     )
     return (
-        returns(RandomPilot(spec.action), range(RANDOM_SEEDS, RANDOM_SEEDS + episodes_random)),
-        returns(ZeroPilot(spec.action), range(ZERO_SEEDS, ZERO_SEEDS + episodes_zero)),
+        returns(RandomActor(spec.action), range(RANDOM_SEEDS, RANDOM_SEEDS + episodes_random)),
+        returns(ZeroActor(spec.action), range(ZERO_SEEDS, ZERO_SEEDS + episodes_zero)),
     )
 
 
 def measure_pool(
     spec: EnvSpec,
-    controller: Pilot,
+    controller: Actor,
     count: int,
     first_seed: int = 0,
     *,
@@ -78,5 +78,5 @@ def measure_pool(
     return tuple(rollout(spec, controller, seeds, on_steps=on_steps))
 
 
-def _returns(spec: EnvSpec, pilot: Pilot, seeds: range, **arguments: Any) -> tuple[float, ...]:
-    return tuple(episode.total for episode in rollout(spec, pilot, seeds, **arguments))
+def _returns(spec: EnvSpec, actor: Actor, seeds: range, **arguments: Any) -> tuple[float, ...]:
+    return tuple(episode.total for episode in rollout(spec, actor, seeds, **arguments))

@@ -19,8 +19,8 @@ from pytest_drlcompress.environments.gymnasium import GymnasiumEngine
 from pytest_drlcompress.environments.mujoco.engine import MujocoEngine, NotProvenError, mujoco_setup
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, EpisodeNoise, Perturbation
 from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
-from pytest_drlcompress.evaluation.episodes import Episode, Pilot, Stepper, run_episodes
-from pytest_drlcompress.evaluation.executors.local import Crew, run_on_workers
+from pytest_drlcompress.evaluation.episodes import Actor, Episode, VectorEnv, run_episodes
+from pytest_drlcompress.evaluation.executors.local import WorkerPool, run_on_workers
 
 SLOTS = 32
 """Environments stepped together by one worker.
@@ -53,7 +53,7 @@ class Engine(Protocol):
         """Why it is this engine, for the user."""
         ...
 
-    def stepper(self, slots: int) -> Stepper:
+    def vector_env(self, slots: int) -> VectorEnv:
         """``slots`` fresh environments."""
         ...
 
@@ -81,32 +81,32 @@ def describe_engine(spec: EnvSpec) -> str:
     return f"{engine.name} ({engine.reason})"
 
 
-def make_stepper(spec: EnvSpec, slots: int = SLOTS) -> Stepper:
+def make_vector_env(spec: EnvSpec, slots: int = SLOTS) -> VectorEnv:
     """``slots`` undisturbed environments of ``spec`` in the chosen engine."""
-    return engine_choice(spec).stepper(slots)
+    return engine_choice(spec).vector_env(slots)
 
 
 def rollout(
     spec: EnvSpec,
-    pilot: Pilot | bytes,
+    actor: Actor | bytes,
     seeds: Sequence[int],
     *,
     record: bool = False,
     on_steps: Callable[[int], None] = lambda steps: None,
-    workers: int | Crew = 1,
+    workers: int | WorkerPool = 1,
     slots: int | None = None,
     perturbation: Perturbation = UNPERTURBED,
     observation_std: NDArray[np.float64] | None = None,
     step_timeout_s: float | None = STEP_TIMEOUT_S,
 ) -> Generator[Episode, None, None]:
-    """Episodes of ``pilot`` on ``spec`` in the order of ``seeds``.
+    """Episodes of ``actor`` on ``spec`` in the order of ``seeds``.
 
-    ``pilot`` is an artifact's ONNX bytes, a reference policy, or (with one worker) a live
+    ``actor`` is an artifact's ONNX bytes, a reference policy, or (with one worker) a live
     controller. With several ``workers``, one is a thread and the others are processes: those of
-    a ``Crew``, which serves one rollout after the other, or new ones. ``on_steps(n)`` is called
-    in the calling thread with the steps made since the last call. Close the iterator when no
-    more episodes are wanted: that stops the workers. ``slots`` is the number of environments of
-    each worker (default: by the number of workers).
+    a ``WorkerPool``, which serves one rollout after the other, or new ones. ``on_steps(n)`` is
+    called in the calling thread with the steps made since the last call. Close the iterator when
+    no more episodes are wanted: that stops the workers. ``slots`` is the number of environments
+    of each worker (default: by the number of workers).
 
     ``observation_std`` ``(*observation_shape,)`` scales ``perturbation.observation_noise``.
     ``step_timeout_s`` applies to environments stepped by Gymnasium. One that hangs in a process
@@ -126,7 +126,7 @@ def rollout(
     stall_s = step_timeout_s if engine.name == "gymnasium" else None
     work = _Work(
         spec=spec,
-        make_pilot=_maker(pilot, count),
+        make_actor=_maker(actor, count),
         slots=slots or max(SLOTS // count, LEAST_SLOTS),
         record=record,
         perturbation=perturbation,
@@ -138,7 +138,7 @@ def rollout(
     return _run(work, seeds, workers, stall_s, on_steps)
 
 
-class RandomPilot:
+class RandomActor:
     """Uniformly random actions, drawn for each episode from its own seed."""
 
     def __init__(self, action: ActionSpec) -> None:
@@ -160,7 +160,7 @@ class RandomPilot:
         return np.stack([g.uniform(low, high) for g in generators]).astype(np.float32)
 
 
-class ZeroPilot:
+class ZeroActor:
     """The zero action (for a box that excludes zero: its nearest point; discrete: action 0)."""
 
     def __init__(self, action: ActionSpec) -> None:
@@ -183,7 +183,7 @@ class _Work:
     """
 
     spec: EnvSpec
-    make_pilot: Callable[[], Pilot]
+    make_actor: Callable[[], Actor]
     slots: int
     record: bool
     perturbation: Perturbation
@@ -205,19 +205,19 @@ class _Work:
     ) -> Generator[Episode, None, None]:
         """Episodes in the order of ``seeds``; ``on_steps(0)`` once the environments are made."""
         engine = self.engine or engine_choice(self.spec, self.perturbation)
-        noise, pilot, action = None, self.make_pilot(), self.spec.action
+        noise, actor, action = None, self.make_actor(), self.spec.action
         if self.perturbation.noisy:
             noise = EpisodeNoise(self.perturbation, action, self.slots, self.observation_std)
-        with closing(engine.stepper(self.slots)) as stepper:
+        with closing(engine.vector_env(self.slots)) as envs:
             on_steps(0)
             yield from run_episodes(
-                stepper,
-                pilot,
+                envs,
+                actor,
                 action,
                 seeds,
                 record=self.record,
                 noise=noise,
-                on_start=pilot.begin if isinstance(pilot, RandomPilot) else _ignore,
+                on_start=actor.begin if isinstance(actor, RandomActor) else _ignore,
                 on_steps=on_steps,
             )
 
@@ -225,29 +225,29 @@ class _Work:
 def _run(
     work: _Work,
     seeds: Sequence[int],
-    workers: int | Crew,
+    workers: int | WorkerPool,
     stall_s: float | None,
     on_steps: Callable[[int], None],
 ) -> Generator[Episode, None, None]:
     with ExitStack() as stack:
-        crew = stack.enter_context(Crew(workers)) if isinstance(workers, int) else workers
-        yield from run_on_workers(work, seeds, crew, stall_s=stall_s, on_steps=on_steps)
+        pool = stack.enter_context(WorkerPool(workers)) if isinstance(workers, int) else workers
+        yield from run_on_workers(work, seeds, pool, stall_s=stall_s, on_steps=on_steps)
 
 
 @dataclass(frozen=True, eq=False)
 class _Tiles:
-    """Runs ``pilot`` on ``LEAST_SLOTS`` observations at a time."""
+    """Runs ``actor`` on ``LEAST_SLOTS`` observations at a time."""
 
-    pilot: Pilot
+    actor: Actor
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
-        """What ``pilot`` does in each slot."""
+        """What ``actor`` does in each slot."""
         count = len(observations)
         if count <= LEAST_SLOTS:
-            return self.pilot.act(observations)
+            return self.actor.act(observations)
         starts = range(0, count, LEAST_SLOTS)
         return np.concatenate(
-            [self.pilot.act(observations[start : start + LEAST_SLOTS]) for start in starts]
+            [self.actor.act(observations[start : start + LEAST_SLOTS]) for start in starts]
         )
 
 
@@ -257,17 +257,17 @@ def _tiled_controller(model: bytes) -> _Tiles:
     return _Tiles(OnnxController(model))
 
 
-def _maker(pilot: Pilot | bytes, workers: int) -> Callable[[], Pilot]:
-    if isinstance(pilot, bytes):
-        return partial(_tiled_controller, pilot)
-    if isinstance(pilot, RandomPilot | ZeroPilot):
-        return partial(type(pilot), pilot.action)
+def _maker(actor: Actor | bytes, workers: int) -> Callable[[], Actor]:
+    if isinstance(actor, bytes):
+        return partial(_tiled_controller, actor)
+    if isinstance(actor, RandomActor | ZeroActor):
+        return partial(type(actor), actor.action)
     if workers > 1:
         raise TypeError(
-            f"a live {type(pilot).__name__} cannot be shared by {workers} workers: give the"
+            f"a live {type(actor).__name__} cannot be shared by {workers} workers: give the"
             " artifact's bytes"
         )
-    return lambda: _Tiles(pilot)
+    return lambda: _Tiles(actor)
 
 
 def _finite_bounds(action: ActionSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

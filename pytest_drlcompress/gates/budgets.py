@@ -4,14 +4,19 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pytest_drlcompress.core.errors import BaselineError
 from pytest_drlcompress.core.quantities import parse_bytes
 from pytest_drlcompress.core.settings import Settings
 
 if TYPE_CHECKING:
     import pytest
+
+    # imports torch, which reading a marker must not pay for
+    from pytest_drlcompress.workbench.candidate import Candidate
 
 MARKER = "drlcompress"
 MARKER_HELP = (
@@ -29,10 +34,10 @@ COSTS = (
     "fits",
     "max_energy_uj",
 )
-"""Budgets that the command line, an ini file and a baseline may give as well."""
+"""Budgets on what an action costs. A baseline may give them for each of its variants."""
 
 RECORDABLE = (*COSTS, "max_action_error")
-"""Budgets that a baseline may give for each of its variants."""
+"""All budgets that a baseline may give."""
 
 NO_LIMITS: Mapping[str, float] = MappingProxyType({})
 
@@ -62,10 +67,10 @@ class Budgets:
     fits: float | None = None
     max_energy_uj: float | None = None
 
-    def cost(
+    def limit(
         self, name: str, settings: Settings, recorded: Mapping[str, float] = NO_LIMITS
     ) -> float | None:
-        """The limit ``name`` of a cost: command line, marker, ``recorded`` by the baseline, ini.
+        """The budget ``name``: command line, marker, ``recorded`` by the baseline, ini or default.
 
         ``None`` where nobody gave one.
         """
@@ -75,25 +80,11 @@ class Budgets:
             return asked
         return own if own is not None else recorded.get(name, asked)
 
-    def retention(self, settings: Settings) -> float:
-        """Command line, then marker, then ini or default."""
-        if self.min_retention is None or "min_retention" in settings.from_cli:
-            return settings.min_retention
-        return self.min_retention
-
     def perturbation(self, settings: Settings) -> str:
         """Command line, then marker, then ini; empty for none."""
         if self.perturb is None or "perturb" in settings.from_cli:
             return settings.perturb
         return self.perturb
-
-    def action_error(self, settings: Settings, recorded: Mapping[str, float] = NO_LIMITS) -> float:
-        """Command line, then marker, then ``recorded`` by the baseline, then ini or default."""
-        if "max_action_error" in settings.from_cli:
-            return settings.max_action_error
-        if self.max_action_error is not None:
-            return self.max_action_error
-        return recorded.get("max_action_error", settings.max_action_error)
 
 
 def check_marker(item: "pytest.Item") -> None:
@@ -149,6 +140,20 @@ def recorded_budgets(stored: Any, variant: str) -> Mapping[str, float]:
             f"budgets of {variant!r}: no budget {unknown[0]!r}; known: {', '.join(RECORDABLE)}"
         )
     return {name: _limit(f"budgets: {name}", name, value) for name, value in entry.items()}
+
+
+def limits_of(candidate: "Candidate", budgets: Budgets) -> "partial[float | None]":
+    """``limits("max_bytes")``: that budget of ``candidate``, by ``Budgets.limit``.
+
+    Raises:
+        BaselineError: the baseline's record has a budget that cannot be read.
+    """
+    record = candidate.loaded.record
+    try:
+        recorded = NO_LIMITS if record is None else recorded_budgets(record.budgets, candidate.id)
+    except ValueError as error:
+        raise BaselineError(f"the record of {candidate.policy}: {error}") from None
+    return partial(budgets.limit, settings=candidate.settings, recorded=recorded)
 
 
 def _limit(where: str, name: str, value: Any) -> float:

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pytest_drlcompress.compression.recipe import Recipe, parse_recipe
+from pytest_drlcompress.compression.variant import Variant
 from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.gates.budgets import Budgets
+from pytest_drlcompress.gates.kinds import PRUNING
 from pytest_drlcompress.gates.latency import judge_latency
 from pytest_drlcompress.gates.retention import judge_retention
-from pytest_drlcompress.workbench.workbench import Workbench
+from pytest_drlcompress.workbench.candidate import Candidate
+from pytest_drlcompress.workbench.loaded import LoadedPolicy
 
 RATIOS = tuple(range(5, 75, 5))
 """Per cent of the channels: those of the papers' figures."""
-
-GATE = "pruning"
-
 
 AfterStop = Literal["end", "cost", "all"]
 
@@ -87,8 +87,7 @@ def recipe_at(family: str, ratio: float) -> str:
 
 
 def run_sweep(
-    bench: Workbench,
-    policy: str,
+    loaded: LoadedPolicy,
     family: str,
     budgets: Budgets,
     ratios: Sequence[float] = RATIOS,
@@ -111,7 +110,7 @@ def run_sweep(
     for ratio in sorted(ratios):
         try:
             point = _measure(
-                bench, policy, recipe_at(family, ratio), ratio, budgets,
+                Candidate(loaded, Variant(recipe_at(family, ratio))), ratio, budgets,
                 judge=in_sequence or after_stop == "all", in_sequence=in_sequence,
             )  # fmt: skip
         except RecipeError as error:
@@ -125,7 +124,7 @@ def run_sweep(
             in_sequence = False
             if after_stop == "end":
                 break
-    verdict = conclude(bench.load(policy).policy.id, family, points, budgets, stopped)
+    verdict = conclude(loaded.policy.id, family, points, budgets, stopped)
     return Sweep(tuple(points), verdict)
 
 
@@ -148,7 +147,7 @@ def conclude(
         state = State.INCONCLUSIVE if undecided else State.FAIL
     first = tested[0][1]
     return Verdict(
-        gate=GATE,
+        gate=PRUNING.name,
         policy=policy,
         variant=family,
         state=state,
@@ -163,25 +162,17 @@ def conclude(
 
 
 def _measure(
-    bench: Workbench,
-    policy: str,
-    recipe: str,
-    ratio: float,
-    budgets: Budgets,
-    *,
-    judge: bool,
-    in_sequence: bool,
+    candidate: Candidate, ratio: float, budgets: Budgets, *, judge: bool, in_sequence: bool
 ) -> Point:
-    artifact = bench.artifact(policy, recipe)
-    made = artifact.provenance[parse_recipe(recipe).steps[0].name]
-    left = made.get("parameters")
+    artifact = candidate.artifact
+    left = artifact.provenance[candidate.steps[0].name].get("parameters")
     return Point(
-        recipe=recipe,
+        recipe=candidate.id,
         ratio=float(ratio),
         size=len(artifact.model),
         parameters=None if left is None else left[1] / left[0],
-        latency=judge_latency(bench, policy, recipe, Budgets()),
-        retention=judge_retention(bench, policy, recipe, budgets) if judge else None,
+        latency=judge_latency(candidate, Budgets()),
+        retention=judge_retention(candidate, budgets) if judge else None,
         in_sequence=in_sequence,
     )
 

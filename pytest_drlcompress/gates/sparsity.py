@@ -1,31 +1,30 @@
 """Is an artifact as sparse as it was asked to be? Knows nothing of pytest."""
 
 from pytest_drlcompress.compression.pruning.distribution import kept_in_total, layer_counts
-from pytest_drlcompress.compression.recipe import Step, parse_recipe
+from pytest_drlcompress.compression.recipe import Step
 from pytest_drlcompress.core.errors import ArtifactError
 from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.gates.budgets import Budgets
+from pytest_drlcompress.gates.kinds import SPARSITY
 from pytest_drlcompress.measurement.sparsity import short_name, sparsity_of
 from pytest_drlcompress.onnx_graph.weights import layer_weights
-from pytest_drlcompress.workbench.workbench import Workbench
-
-GATE = "sparsity"
+from pytest_drlcompress.workbench.candidate import Candidate
 
 
-def judge_sparsity(bench: Workbench, policy: str, variant: str, budgets: Budgets) -> Verdict:
+def judge_sparsity(candidate: Candidate, budgets: Budgets) -> Verdict:
     """Hold the zeros in the artifact's initializers to what was asked for.
 
     That is the marker's ``target_sparsity``; else what the recipe's ``sparse`` step says, its
     distribution over the layers included. More zeros than asked for are welcome (rounding to
     integers makes some). Without either, the sparsity is measured and held to nothing.
     """
-    step = _sparse_step(bench, variant)
+    step = _sparse_step(candidate)
     target = budgets.target_sparsity
     if target is None and step is not None and step.amount is not None:
         target = step.amount / 100
-    verdict = bench.verdict(GATE, policy, variant, target)
+    verdict = candidate.verdict(SPARSITY.name, target)
     try:
-        layers = layer_weights(bench.artifact(policy, variant).model)
+        layers = layer_weights(candidate.artifact.model)
     except ArtifactError as failure:
         return verdict(state=State.FAIL, reason=f"{failure}.")
     found = sparsity_of(layers)
@@ -67,8 +66,5 @@ def judge_sparsity(bench: Workbench, policy: str, variant: str, budgets: Budgets
     )
 
 
-def _sparse_step(bench: Workbench, variant: str) -> Step | None:
-    if variant.endswith(".onnx"):
-        return None
-    steps = bench.registry.resolve(parse_recipe(variant)).steps
-    return next((step for step in steps if step.name == "sparse"), None)
+def _sparse_step(candidate: Candidate) -> Step | None:
+    return next((step for step in candidate.steps if step.name == "sparse"), None)

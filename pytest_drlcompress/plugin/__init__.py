@@ -1,19 +1,8 @@
-"""The pytest plugin, registered under this name; what pytest calls stands in ``hooks``."""
+"""The pytest plugin, registered under this name: what pytest calls, and the fixtures."""
 
-from pytest_drlcompress.plugin.fixtures import (
-    _drlc_policy_text,
-    action_error,
-    artifact,
-    energy,
-    latency,
-    memory,
-    policy,
-    pruning_sweep,
-    retention,
-    sparsity,
-    variant,
-)
+from pytest_drlcompress.plugin.fixtures import _drlc_policy_text, artifact, policy, variant
 from pytest_drlcompress.plugin.hooks import (
+    pytest_addhooks,
     pytest_addoption,
     pytest_collection_finish,
     pytest_configure,
@@ -26,13 +15,9 @@ from pytest_drlcompress.plugin.hooks import (
 
 __all__ = [
     "_drlc_policy_text",
-    "action_error",
     "artifact",
-    "energy",
-    "latency",
-    "memory",
     "policy",
-    "pruning_sweep",
+    "pytest_addhooks",
     "pytest_addoption",
     "pytest_collection_finish",
     "pytest_configure",
@@ -41,7 +26,5 @@ __all__ = [
     "pytest_runtest_setup",
     "pytest_sessionfinish",
     "pytest_terminal_summary",
-    "retention",
-    "sparsity",
     "variant",
 ]

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_drlcompress.gates.kinds import GateKind
+
 if TYPE_CHECKING:
     from pytest_drlcompress.core.verdict import Verdict
     from pytest_drlcompress.plugin.gate import Gate
-    from pytest_drlcompress.workbench.workbench import Workbench
+    from pytest_drlcompress.workbench.candidate import Candidate
 
 _ROUNDS = 200
 _CALLS_PER_ROUND = 20
@@ -53,29 +55,38 @@ def provide_benchmark(config: pytest.Config) -> None:
         manager.register(NoBenchmark(), "drlcompress-no-benchmark")
 
 
-def record_latency(
-    gate: "Gate", bench: "Workbench", policy: str, variant: str, request: pytest.FixtureRequest
+def with_benchmark(
+    gate: "Gate", kind: GateKind, candidate: "Candidate", request: pytest.FixtureRequest
+) -> "Gate":
+    """``gate``, which also gives a ``benchmark`` in the same test what its kind has for it."""
+    if not kind.benchmark or "benchmark" not in request.fixturenames:
+        return gate
+    benchmark: Any = request.getfixturevalue("benchmark")
+    if kind.benchmark == "calls":
+        return _recording_calls(gate, candidate, benchmark, request.config)
+    return _recording_figures(gate, getattr(benchmark, "extra_info", None))
+
+
+def _recording_calls(
+    gate: "Gate", candidate: "Candidate", benchmark: Any, config: pytest.Config
 ) -> "Gate":
     """``gate``, which then also records the artifact's ``act_one`` with pytest-benchmark.
 
     Where nothing can be recorded (xdist, ``--benchmark-disable``, another plugin's ``benchmark``),
     the gate judges all the same, and the verdict says why nothing was.
     """
-    benchmark: Any = request.getfixturevalue("benchmark")
 
     def judge() -> "Verdict":
         verdict = gate.judge()
         if verdict.estimate is None:
             return verdict
-        why_not = _not_recording(benchmark, request.config)
+        why_not = _not_recording(benchmark, config)
         if why_not:
-            return _with(verdict, benchmark=f"not recorded: {why_not}")
-        from pytest_drlcompress.gates.latency import memory_figures
+            return _with(verdict, not_benchmarked=why_not)
+        from pytest_drlcompress.gates.memory import memory_figures
 
-        controller = bench.controller(policy, variant)
-        observation = bench.probe_observations(policy)[0]
-        memory = memory_figures(bench.artifact(policy, variant).model)
-        benchmark.group = f"latency {verdict.policy}"
+        memory = memory_figures(candidate.artifact.model)
+        benchmark.group = f"{verdict.gate} {verdict.policy}"
         benchmark.extra_info.update(
             policy=verdict.policy,
             variant=verdict.variant,
@@ -86,22 +97,19 @@ def record_latency(
             memory=memory,
         )
         benchmark.pedantic(
-            controller.act_one,
-            args=(observation,),
+            candidate.controller.act_one,
+            args=(candidate.loaded.probe_observations[0],),
             rounds=_ROUNDS,
             iterations=_CALLS_PER_ROUND,
             warmup_rounds=5,
         )
-        return _with(verdict, benchmark="recorded")
+        return _with(verdict, not_benchmarked="")
 
     return dataclasses.replace(gate, judge=judge)
 
 
-def annotate(gate: "Gate", request: pytest.FixtureRequest) -> "Gate":
-    """``gate``, whose figures also go into the ``extra_info`` of a ``benchmark`` beside it."""
-    if "benchmark" not in request.fixturenames:
-        return gate
-    extra: Any = getattr(request.getfixturevalue("benchmark"), "extra_info", None)
+def _recording_figures(gate: "Gate", extra: Any) -> "Gate":
+    """``gate``, whose figures also go into ``extra``, the ``extra_info`` of a ``benchmark``."""
 
     def judge() -> "Verdict":
         verdict = gate.judge()

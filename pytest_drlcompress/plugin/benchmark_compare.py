@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_drlcompress.core.verdict import Verdict
+from pytest_drlcompress.gates.kinds import LATENCY
 
 _HARDWARE = ("brand_raw", "arch", "count", "family", "model", "stepping", "flags")
 
@@ -69,7 +70,7 @@ def comparison_lines(run: RecordedRun, verdicts: Iterable[Verdict]) -> list[str]
     now = {
         (v.policy, v.variant): float(v.details["candidate_us"])
         for v in verdicts
-        if v.gate == "latency" and v.details.get("candidate_us")
+        if v.gate == LATENCY.name and v.details.get("candidate_us")
     }
     if not now or not run.latencies:
         return []
@@ -77,7 +78,7 @@ def comparison_lines(run: RecordedRun, verdicts: Iterable[Verdict]) -> list[str]
         what = f"latencies recorded {run.when} are of other hardware ({run.other_hardware})"
         return [f"{what}: not compared"]
     return [
-        f"latency {policy} / {variant}: {now[policy, variant]:.2f} us, recorded {run.when}:"
+        f"{LATENCY.name} {policy} / {variant}: {now[policy, variant]:.2f} us, recorded {run.when}:"
         f" {before:.2f} us, {now[policy, variant] / before:.2f}x"
         for (policy, variant), before in run.latencies.items()
         if (policy, variant) in now

@@ -9,24 +9,18 @@ import pytest
 
 from pytest_drlcompress.core.errors import DrlcError
 from pytest_drlcompress.core.verdict import State, Verdict
+from pytest_drlcompress.reporting.properties import (
+    ARTIFACT_PROPERTY,
+    AS_RECORDED_PROPERTY,
+    IMPROVED_PROPERTY,
+    NOTE_PROPERTY,
+    VERDICT_PROPERTY,
+)
 from pytest_drlcompress.reporting.text import verdict_text
 
 if TYPE_CHECKING:
     from pytest_drlcompress.baselines.changes import Change
     from pytest_drlcompress.baselines.verdicts import Expectation
-
-VERDICT_PROPERTY = "drlcompress_verdict"
-"""The ``user_properties`` entry that carries a verdict to the reports and to xdist's controller.
-
-Only JSON builtins: anything else makes xdist lose the whole result.
-"""
-
-ARTIFACT_PROPERTY = "drlcompress_artifact"
-"""Carries the fingerprint of a judged artifact in the same way."""
-
-NEWS_PROPERTY = "drlcompress_news"
-NOTE_PROPERTY = "drlcompress_note"
-
 
 _ELSEWHERE = (
     "some artifacts differ from the recorded ones as another processor or other library versions"
@@ -84,9 +78,10 @@ class Gate:
             if outcome == "fail":
                 pytest.fail(f"{text}\n    {reason}", pytrace=False)
             if outcome == "xfail":
+                self.item.user_properties.append((AS_RECORDED_PROPERTY, True))
                 pytest.xfail(f"{reason} {text}")
-            if outcome == "news":
-                self.item.user_properties.append((NEWS_PROPERTY, f"{text}\n    {reason}"))
+            if outcome == "improved":
+                self.item.user_properties.append((IMPROVED_PROPERTY, f"{text}\n    {reason}"))
             return verdict
         if verdict.state is State.PASS:
             return verdict

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pytest_drlcompress.gates import budgets
-from pytest_drlcompress.plugin import benchmark, options, parametrize, session
+from pytest_drlcompress.plugin import benchmark, fixtures, hookspec, options, parametrize, session
 from pytest_drlcompress.plugin.session import RUN
 
 
@@ -15,8 +15,14 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     pluginmanager.register(benchmark.BareBenchmarkSave(parser), "drlcompress-benchmark-save")
 
 
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks that others implement."""
+    pluginmanager.add_hookspecs(hookspec)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker; read and check what was asked for."""
+    """Register the marker and the gates; read and check what was asked for."""
+    config.pluginmanager.register(fixtures.gate_fixtures(), "drlcompress-gates")
     config.addinivalue_line("markers", budgets.MARKER_HELP)
     session.start(config)
 

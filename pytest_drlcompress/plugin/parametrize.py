@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_drlcompress.compression.recipe import variant_id
+from pytest_drlcompress.compression.variant import Variant
 from pytest_drlcompress.core.errors import DrlcError
 from pytest_drlcompress.plugin.session import RUN, Run
 
@@ -27,7 +27,7 @@ def generate(metafunc: pytest.Metafunc) -> None:
             )
             return
         pairs = {
-            (text, variant): f"{short}-{variant_id(variant)}"
+            (text, variant): f"{short}-{Variant(variant).id}"
             for text, short in policies.items()
             for variant in run.bench.variant_texts(text)
         }

@@ -1,4 +1,4 @@
-"""The run: its settings, its workbench, the verdicts it has heard of, and what it must not lose.
+"""The run: its settings, its workbench, the verdicts that came in, and what it must not lose.
 
 Under xdist each worker has a run of its own; verdicts travel to the controller inside test
 reports, and the ids of all gates inside ``workeroutput``, so that the controller notices a
@@ -8,13 +8,13 @@ gate that never reported.
 import importlib.util
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_drlcompress.core.errors import ArtifactError, DrlcError
 from pytest_drlcompress.core.settings import Settings
+from pytest_drlcompress.gates.kinds import GATE_KINDS
 from pytest_drlcompress.plugin.benchmark import provide_benchmark
 from pytest_drlcompress.plugin.benchmark_compare import Comparison, find_named_run
 from pytest_drlcompress.plugin.options import read_settings
@@ -22,9 +22,6 @@ from pytest_drlcompress.reporting.results import Results, flattened
 
 if TYPE_CHECKING:
     from pytest_drlcompress.workbench.workbench import Workbench
-
-GATES = ("retention", "action_error", "latency", "memory", "energy", "pruning_sweep")
-"""Fixtures that make a test a gate."""
 
 _GATES_OUTPUT = "drlcompress_gates"
 
@@ -37,6 +34,7 @@ class Run:
     reports have come in.
     """
 
+    config: pytest.Config
     settings: Settings
     worker: bool
     gates: set[str] = field(default_factory=set)
@@ -54,26 +52,37 @@ class Run:
             from pytest_drlcompress.compression.registry import builtin_registry
             from pytest_drlcompress.workbench.workbench import Workbench
 
-            self._bench = Workbench(self.settings, builtin_registry())
+            registry = builtin_registry().with_kinds(
+                self._from_hook(self.config.hook.pytest_drlcompress_recipes)
+            )
+            self._bench = Workbench(self.settings, registry)
         return self._bench
+
+    def _from_hook(self, hook: Any) -> list[Any]:
+        """What all implementations of ``hook`` give, in one list."""
+        return [one for several in hook(config=self.config) for one in several]
 
     def collected(self, items: list[pytest.Item]) -> None:
         """Remember which of ``items`` are gates."""
+        fixtures = {kind.fixture for kind in GATE_KINDS}
         self.gates.update(
             item.nodeid
             for item in items
-            if any(name in GATES for name in getattr(item, "fixturenames", ()))
+            if not fixtures.isdisjoint(getattr(item, "fixturenames", ()))
         )
 
-    def heard(self, report: pytest.TestReport) -> None:
+    def on_report(self, report: pytest.TestReport) -> None:
         """Take the verdicts out of a test's report."""
         if self.worker:
-            return  # the controller hears of it, too
+            return  # the controller gets it, too
         self.reported.add(report.nodeid)
-        self.results.heard(report)
+        for judged in self.results.add(report):
+            self.config.hook.pytest_drlcompress_verdict(
+                config=self.config, verdict=judged.verdict, nodeid=judged.test
+            )
         report.user_properties = flattened(report.user_properties)
 
-    def heard_of_worker(self, output: dict[str, Any]) -> None:
+    def on_worker_exit(self, output: dict[str, Any]) -> None:
         """In the controller: a worker has gone and left ``output``; empty if it crashed."""
         self.gates.update(output.get(_GATES_OUTPUT, ()))
 
@@ -104,7 +113,7 @@ class Run:
             self._report(session)
 
     def summarize(self, reporter: Any) -> None:
-        """Write the verdicts, the news and the notes; nothing in a run without any."""
+        """Write the verdicts, the improvements and the notes; nothing in a run without any."""
         if self.results.judged or self.notes:
             from pytest_drlcompress.reporting.terminal import write_summary
 
@@ -120,15 +129,15 @@ class Run:
         settings = self.settings
         if not (settings.policies or settings.variants or settings.env or settings.perturb):
             return
-        from pytest_drlcompress.compression.recipe import parse_recipe
+        from pytest_drlcompress.compression.variant import Variant
         from pytest_drlcompress.environments.perturbation import Perturbation
         from pytest_drlcompress.environments.spec import EnvSpec
 
-        for variant in settings.variants:
-            if not variant.endswith(".onnx"):
-                self.bench.registry.resolve(parse_recipe(variant))
-            elif not Path(variant).is_file():
-                raise ArtifactError(f"variant {variant!r}: no such file")
+        for variant in map(Variant, settings.variants):
+            if variant.recipe is not None:
+                self.bench.tools.registry.resolve(variant.recipe)
+            elif variant.file is None or not variant.file.is_file():
+                raise ArtifactError(f"variant {variant.text!r}: no such file")
         if settings.perturb:
             Perturbation.parse(settings.perturb)
         if settings.env is not None:
@@ -159,9 +168,14 @@ class Run:
         from pytest_drlcompress.baselines.verdicts import record_verdicts
 
         lines = []
+        recorded = {kind.name for kind in GATE_KINDS if kind.recorded}
         for text in self.bench.policy_texts():
             loaded = self.bench.load(text)
-            mine = [v for v in self.results.verdicts if v.policy == loaded.policy.id]
+            mine = [
+                verdict
+                for verdict in self.results.verdicts
+                if verdict.policy == loaded.policy.id and verdict.gate in recorded
+            ]
             artifacts = {
                 variant: facts
                 for (policy, variant), facts in self.results.artifacts.items()
@@ -192,7 +206,7 @@ class Listener:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the verdicts out of a report."""
-        self.run.heard(report)
+        self.run.on_report(report)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +217,7 @@ class XdistListener:
 
     def pytest_testnodedown(self, node: Any) -> None:
         """A worker has gone; ``node`` holds what it left."""
-        self.run.heard_of_worker(getattr(node, "workeroutput", {}))
+        self.run.on_worker_exit(getattr(node, "workeroutput", {}))
 
 
 def start(config: pytest.Config) -> None:
@@ -213,7 +227,7 @@ def start(config: pytest.Config) -> None:
         pytest.UsageError: an impossible option, policy, environment or recipe.
     """
     settings = read_settings(config)
-    run = Run(settings, worker=hasattr(config, "workerinput"))
+    run = Run(config, settings, worker=hasattr(config, "workerinput"))
     config.stash[RUN] = run
     if settings.record or settings.record_new:
         _refuse_recording(config, settings)

@@ -10,6 +10,7 @@ from typing import Any
 from pytest_drlcompress.baselines.record import FAILURE, read_baseline_record
 from pytest_drlcompress.core.errors import BaselineError
 from pytest_drlcompress.core.files import sha256_of
+from pytest_drlcompress.gates.kinds import RETENTION
 from pytest_drlcompress.policies.load import baseline_ids
 from pytest_drlcompress.policies.store import RECORD, WEIGHTS
 from pytest_drlcompress.training.recipes import TrainingRecipe
@@ -117,12 +118,16 @@ def _retention_lines(rows: Sequence[Row]) -> list[str]:
     variants = list(dict.fromkeys(v for row in judged for v in sorted(row.verdicts, key=len)))
     if not variants:
         return []
-    lines = ["", "| retention | " + " | ".join(variants) + " |", "|---" * (len(variants) + 1) + "|"]
+    lines = [
+        "",
+        f"| {RETENTION.name} | " + " | ".join(variants) + " |",
+        "|---" * (len(variants) + 1) + "|",
+    ]
     states: dict[str, list[str]] = {variant: [] for variant in variants}
     for row in judged:
         cells = []
         for variant in variants:
-            recorded = row.verdicts.get(variant, {}).get("retention")
+            recorded = row.verdicts.get(variant, {}).get(RETENTION.name)
             if recorded is None:
                 cells.append("-")
                 continue

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pytest_drlcompress.baselines.changes import find_change
 from pytest_drlcompress.core.errors import ReportError
 from pytest_drlcompress.core.verdict import RANK, State, Verdict
+from pytest_drlcompress.gates.kinds import GATE_KINDS, kind_of
 from pytest_drlcompress.reporting.table import figure_text
 
 SCHEMA_VERSION = 1
@@ -28,9 +29,6 @@ Kind = Literal["worse", "missing", "better", "new", "changed", "same"]
 Key = tuple[str, str, str]
 
 _ROUNDING = 1e-6
-_HIGHER = ("retention", "sparsity", "pruning")
-_LOWER = ("action error", "latency", "memory", "energy")
-_OF_THE_MACHINE = ("latency", "energy")
 _MACHINE_TOLERANCE = 0.15
 """Two runs on one machine measure other latency ratios, whatever their intervals say: what else
 the machine was doing differs."""
@@ -106,23 +104,24 @@ def compare(
             differences.append(Difference(kind, key, f"{_text(was)} -> {_text(now)}"))
     notes = []
     if not same_machine:
-        notes.append("The reports come from two processors: latency and energy by state alone.")
+        bound = " and ".join(kind.name for kind in GATE_KINDS if kind.machine_bound)
+        notes.append(f"The reports come from two processors: {bound} by state alone.")
     return Comparison(tuple(differences), tuple(_artifacts(old, new)), tuple(notes))
 
 
 def _judge(was: Verdict, now: Verdict, tolerance: float, *, same_machine: bool) -> Kind:
     if was.state is not now.state:
         return "worse" if RANK[now.state] < RANK[was.state] else "better"
-    gate = next((name for name in (*_HIGHER, *_LOWER) if now.gate.startswith(name)), None)
-    if gate in _OF_THE_MACHINE:
+    kind = kind_of(now.gate)
+    if kind is not None and kind.machine_bound:
         tolerance = max(tolerance, _MACHINE_TOLERANCE) if same_machine else float("inf")
     if _same_figure(was, now, tolerance):
         return "same"
-    if gate is None:
+    if kind is None:
         return "changed"  # of a gate that users made, nobody here knows which way is better
     assert was.estimate is not None
     assert now.estimate is not None
-    return "better" if (now.estimate > was.estimate) == (gate in _HIGHER) else "worse"
+    return "better" if (now.estimate > was.estimate) == (kind.better == "higher") else "worse"
 
 
 def _same_figure(was: Verdict, now: Verdict, tolerance: float) -> bool:

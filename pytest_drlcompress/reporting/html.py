@@ -12,7 +12,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-import pytest_drlcompress
+from pytest_drlcompress.core.version import __version__
+from pytest_drlcompress.gates.kinds import GATE_KINDS, RETENTION, SPARSITY, GateKind
 from pytest_drlcompress.reporting import plots
 from pytest_drlcompress.reporting.plots import Plot
 from pytest_drlcompress.reporting.report import Report
@@ -53,12 +54,12 @@ def html(report: Report) -> str:
         gates=gates_of(report.judged),
         counts=counted([j.verdict for j in report.judged]) or "no verdicts",
         sections=_sections(report, rows),
-        news=list(dict.fromkeys(j.message for j in report.judged if j.outcome == "news")),
+        improved=list(dict.fromkeys(j.message for j in report.judged if j.outcome == "improved")),
         state_text=state_text,
         figure_text=figure_text,
         tone=tone,
         safe=Markup,  # only for the SVG that reporting.svg made
-        version=pytest_drlcompress.__version__,
+        version=__version__,
         style=Markup(Path(__file__).with_name("report.css").read_text()),  # noqa: S704 (our own)
     )
 
@@ -70,8 +71,14 @@ def _sections(report: Report, rows: Sequence[Row]) -> list[Section]:
         drawn = [draw(f"{kind}{n}", p, mine) for n, (p, mine) in enumerate(policies.items())]
         return tuple(plot for plot in drawn if plot is not None)
 
-    def frontier(gate: str, what: str) -> Callable[[str, str, Sequence[Row]], Plot | None]:
-        return lambda name, policy, mine: plots.frontier_plot(name, policy, mine, gate, what)
+    def frontier(kind: GateKind) -> Section:
+        def draw(name: str, policy: str, mine: Sequence[Row]) -> Plot | None:
+            return plots.frontier_plot(name, policy, mine, kind)
+
+        return Section(
+            kind.name, f"Return kept against {kind.frontier}", each(kind.name, draw),
+            f"Not measured: needs the {RETENTION.name} and the {kind.name} of two variants.",
+        )  # fmt: skip
 
     sweeps = [
         plot
@@ -80,23 +87,15 @@ def _sections(report: Report, rows: Sequence[Row]) -> list[Section]:
     ]
     return [
         Section(
-            "retention", "Return kept", each("retention", plots.retention_plot),
+            RETENTION.name, "Return kept", each(RETENTION.name, plots.retention_plot),
             "Not measured: run suites/test_return_retention.py.",
         ),
-        Section(
-            "bytes", "Return kept against bytes", each("bytes", frontier("memory", "bytes")),
-            "Not measured: needs the retention and the memory of two variants.",
-        ),
-        Section(
-            "latency", "Return kept against latency",
-            each("latency", frontier("latency", "latency ratio")),
-            "Not measured: needs the retention and the latency of two variants.",
-        ),
+        *(frontier(kind) for kind in GATE_KINDS if kind.frontier),
         Section(
             "sweeps", "Pruning sweeps", tuple(sweeps), "Not measured: run with --drlc-sweep."
         ),
         Section(
-            "sparsity", "Sparsity by layer", each("sparsity", plots.sparsity_plot),
+            SPARSITY.name, "Sparsity by layer", each(SPARSITY.name, plots.sparsity_plot),
             "Not measured: no sparsity gate ran.",
         ),
         Section(

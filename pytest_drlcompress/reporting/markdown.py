@@ -8,7 +8,7 @@ from pytest_drlcompress.reporting.report import Report
 from pytest_drlcompress.reporting.results import Judged
 from pytest_drlcompress.reporting.table import cell_text, counted, gates_of, rows_of, tone
 
-_MARKS = {"passed": "✅", "failed": "❌", "news": "🆕", "xfailed": "🟡", "skipped": "⚪"}
+_MARKS = {"passed": "✅", "failed": "❌", "improved": "🆕", "xfailed": "🟡", "skipped": "⚪"}
 
 
 def markdown(report: Report) -> str:
@@ -22,9 +22,9 @@ def markdown(report: Report) -> str:
             f"<details open><summary>❌ <code>{html.escape(failure.test)}</code></summary>\n\n"
             f"{_fenced(text)}\n\n</details>"
         )
-    news = list(dict.fromkeys(j.message for j in report.judged if j.outcome == "news"))
-    if news:
-        parts.append("**Better than recorded**\n\n" + _fenced("\n".join(news)))
+    improved = list(dict.fromkeys(j.message for j in report.judged if j.outcome == "improved"))
+    if improved:
+        parts.append("**Better than recorded**\n\n" + _fenced("\n".join(improved)))
     if report.not_run:
         parts.append(f"{len(report.not_run)} gates were collected and not run.")
     if report.notes:

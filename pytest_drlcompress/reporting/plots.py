@@ -6,6 +6,13 @@ from itertools import cycle, groupby
 from typing import Any
 
 from pytest_drlcompress.core.verdict import State, Verdict
+from pytest_drlcompress.gates.kinds import (
+    ACTION_ERROR,
+    RETENTION,
+    SPARSITY,
+    GateKind,
+    kind_of,
+)
 from pytest_drlcompress.reporting.results import Judged
 from pytest_drlcompress.reporting.svg import (
     FAIL,
@@ -42,7 +49,7 @@ def retention_plot(name: str, policy: str, rows: Sequence[Row]) -> Plot | None:
         (row.variant, judged.verdict)
         for row in rows
         for gate, judged in row.cells.items()
-        if gate.startswith("retention") and judged.verdict.estimate is not None
+        if kind_of(gate) is RETENTION and judged.verdict.estimate is not None
     ]
     if not found:
         return None
@@ -63,7 +70,7 @@ def retention_plot(name: str, policy: str, rows: Sequence[Row]) -> Plot | None:
         title,
         "circle: PASS, cross: FAIL, square: undecided; bar: interval, dashed: limit",
         drawing.svg(name, title),
-        ("variant", "verdict", "retention", "interval", "limit"),
+        ("variant", "verdict", RETENTION.name, "interval", "limit"),
         tuple(
             (
                 variant,
@@ -77,11 +84,11 @@ def retention_plot(name: str, policy: str, rows: Sequence[Row]) -> Plot | None:
     )
 
 
-def frontier_plot(name: str, policy: str, rows: Sequence[Row], gate: str, what: str) -> Plot | None:
-    """Retention against the figure of ``gate`` (less is better), with the Pareto front."""
-    points = []
+def frontier_plot(name: str, policy: str, rows: Sequence[Row], kind: GateKind) -> Plot | None:
+    """Retention against the figure of ``kind`` (less is better), with the Pareto front."""
+    points, what = [], kind.frontier
     for row in rows:
-        kept, cost = row.cells.get("retention"), row.cells.get(gate)
+        kept, cost = row.cells.get(RETENTION.name), row.cells.get(kind.name)
         if (
             kept
             and cost
@@ -115,17 +122,17 @@ def frontier_plot(name: str, policy: str, rows: Sequence[Row], gate: str, what: 
     if points[0][2].limit is not None:
         drawing.axes.axhline(points[0][2].limit, color=INK, linewidth=1, linestyle="--")
     drawing.axes.locator_params(axis="x", nbins=5)
-    if gate == "memory":
+    if kind.cell.startswith(","):
         drawing.axes.xaxis.set_major_formatter(_thousands)
     drawing.axes.set_xlabel(what)
-    drawing.axes.set_ylabel("retention")
-    title = f"{policy}: retention against {what}"
+    drawing.axes.set_ylabel(RETENTION.name)
+    title = f"{policy}: {RETENTION.name} against {what}"
     return Plot(
         title,
         "; ".join(f"{n} {variant}" for n, (variant, _, _) in enumerate(points, 1))
         + "; the line joins the variants that no other beats in both",
         drawing.svg(name, title),
-        ("number", "variant", "retention", what, "on the front"),
+        ("number", "variant", RETENTION.name, what, "on the front"),
         tuple(
             (str(n), variant, figure_text(kept), figure_text(cost), "yes" if n - 1 in front else "")
             for n, (variant, cost, kept) in enumerate(points, 1)
@@ -195,7 +202,7 @@ def sparsity_plot(name: str, policy: str, rows: Sequence[Row]) -> Plot | None:
     """Share of zeros in each layer of each variant."""
     found = {}
     for row in rows:
-        judged = row.cells.get("sparsity")
+        judged = row.cells.get(SPARSITY.name)
         layers = judged.verdict.details.get("by_layer") if judged else None
         if isinstance(layers, Mapping) and layers:
             found[row.variant] = {str(k): float(v) for k, v in layers.items() if _is_number(v)}
@@ -209,7 +216,7 @@ def attribution_plot(name: str, policy: str, rows: Sequence[Row]) -> Plot | None
     """The action error that each quantizer alone makes, the largest first."""
     found: dict[str, dict[str, float]] = {}
     for row in rows:
-        judged = row.cells.get("action error")
+        judged = row.cells.get(ACTION_ERROR.name)
         parts = judged.verdict.details.get("attribution") if judged else None
         if parts:
             found[row.variant] = {_quantizer(p): float(p["error"]) for p in parts}

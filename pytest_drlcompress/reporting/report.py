@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest_drlcompress
 from pytest_drlcompress.core.verdict import State
+from pytest_drlcompress.core.version import __version__
 from pytest_drlcompress.reporting.compare import SCHEMA_VERSION
 from pytest_drlcompress.reporting.results import Failure, Judged, Results
 
@@ -49,7 +49,7 @@ class Report:
         return _clean(  # type: ignore[no-any-return]
             {
                 "schema_version": SCHEMA_VERSION,
-                "tool": {"name": "pytest-drlcompress", "version": pytest_drlcompress.__version__},
+                "tool": {"name": "pytest-drlcompress", "version": __version__},
                 "created": self.created,
                 "run": {
                     "arguments": list(self.arguments),

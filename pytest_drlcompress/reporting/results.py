@@ -8,27 +8,33 @@ from typing import Any
 import pytest
 
 from pytest_drlcompress.core.verdict import State, Verdict
-from pytest_drlcompress.plugin.gate import (
+from pytest_drlcompress.reporting.properties import (
     ARTIFACT_PROPERTY,
-    NEWS_PROPERTY,
+    AS_RECORDED_PROPERTY,
+    IMPROVED_PROPERTY,
     NOTE_PROPERTY,
     VERDICT_PROPERTY,
 )
 
 _DIGITS = re.compile(r"(\d+)")
 
-OUTCOMES = ("passed", "failed", "xfailed", "skipped", "news")
-"""What a gate's test came to. ``xfailed``: as bad as recorded. ``news``: better than recorded."""
+OUTCOMES = ("passed", "failed", "xfailed", "skipped", "improved")
+"""What a gate's test came to. ``xfailed``: as bad as recorded. ``improved``: better than that."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict and what its test made of it: ``message`` says why it did not simply pass."""
+    """A verdict and what its test made of it.
+
+    ``message`` says why it did not simply pass. ``as_recorded``: it is no PASS, and the baseline's
+    record expects that.
+    """
 
     verdict: Verdict
     test: str
     outcome: str
     message: str
+    as_recorded: bool = False
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -53,27 +59,30 @@ class Results:
     artifacts: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
 
-    def heard(self, report: pytest.TestReport) -> None:
-        """Take everything out of a test's report."""
+    def add(self, report: pytest.TestReport) -> list[Judged]:
+        """Take everything out of a test's report; the judgements that it brought."""
         if report.failed:
             self.failed[report.nodeid] = Failure(report.nodeid, report.longreprtext)
         elif report.when == "call":
             self.failed.pop(report.nodeid, None)
         if report.when != "call":
-            return
-        news = "\n".join(str(v) for name, v in report.user_properties if name == NEWS_PROPERTY)
-        outcome, message = _outcome(report, news)
-        judged = []
-        for name, value in report.user_properties:
+            return []
+        properties = report.user_properties
+        improved = "\n".join(str(v) for name, v in properties if name == IMPROVED_PROPERTY)
+        outcome, message = _outcome(report, improved)
+        as_recorded = any(name == AS_RECORDED_PROPERTY for name, _ in properties)
+        judged: list[Judged] = []
+        for name, value in properties:
             if name == VERDICT_PROPERTY and isinstance(value, dict):
                 verdict = Verdict.from_json(value)
-                judged.append(Judged(verdict, report.nodeid, outcome, message))
+                judged.append(Judged(verdict, report.nodeid, outcome, message, as_recorded))
             elif name == ARTIFACT_PROPERTY and isinstance(value, dict):
                 self.artifacts[value["policy"], value["variant"]] = value
             elif name == NOTE_PROPERTY:
                 self.notes[str(value)] = None
         if judged:
             self.judged[report.nodeid] = judged
+        return judged
 
     def __iter__(self) -> Iterator[Judged]:
         """Every judgement, by policy, variant (fp32 first) and gate."""
@@ -86,13 +95,13 @@ class Results:
         return [judged.verdict for tests in self.judged.values() for judged in tests]
 
     @property
-    def news(self) -> list[str]:
+    def improved(self) -> list[str]:
         """What is better than recorded."""
         return [
             judged.message
             for tests in self.judged.values()
             for judged in tests[-1:]
-            if judged.outcome == "news"
+            if judged.outcome == "improved"
         ]
 
 
@@ -112,9 +121,9 @@ def flattened(properties: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
                 prefix += f".{value['variant']}"
             seen.add(prefix)
             flat += [(f"{prefix}.{field}", figure) for field, figure in _figures(value)]
-        elif name == NEWS_PROPERTY:
-            flat.append(("drlcompress.news", value))
-        elif name not in (ARTIFACT_PROPERTY, NOTE_PROPERTY):
+        elif name == IMPROVED_PROPERTY:
+            flat.append(("drlcompress.improved", value))
+        elif name not in (ARTIFACT_PROPERTY, AS_RECORDED_PROPERTY, NOTE_PROPERTY):
             flat.append((name, value))
     return flat
 
@@ -129,9 +138,9 @@ def _figures(verdict: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "reason", verdict["reason"]
 
 
-def _outcome(report: pytest.TestReport, news: str) -> tuple[str, str]:
-    if news:
-        return "news", news
+def _outcome(report: pytest.TestReport, improved: str) -> tuple[str, str]:
+    if improved:
+        return "improved", improved
     if hasattr(report, "wasxfail"):
         return ("xfailed" if report.skipped else report.outcome), str(report.wasxfail)
     if report.skipped:
@@ -149,5 +158,5 @@ def _order(judged: Judged) -> tuple[Any, ...]:
 
 def worst(judged: Sequence[Judged]) -> Judged:
     """Of several judgements of one cell of a table, the one to show."""
-    order = {"failed": 0, "skipped": 1, "xfailed": 2, "news": 3, "passed": 4}
+    order = {"failed": 0, "skipped": 1, "xfailed": 2, "improved": 3, "passed": 4}
     return min(judged, key=lambda j: (order[j.outcome], j.verdict.state is State.PASS))

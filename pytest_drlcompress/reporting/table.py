@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_drlcompress.core.verdict import State, Verdict
+from pytest_drlcompress.gates.kinds import GATE_KINDS, kind_of
 from pytest_drlcompress.reporting.results import Judged, worst
 
-_FIRST = ("retention", "action error", "sparsity", "latency", "memory", "energy", "pruning")
+_FIRST = tuple(kind.name for kind in GATE_KINDS)
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,8 @@ def figure_text(verdict: Verdict) -> str:
     value = verdict.estimate
     if value is None:
         return ""
-    if verdict.unit == "bytes":
-        return f"{value:,.0f} B"
-    if verdict.gate == "energy":
-        return f"{value * 1e6:.3g} uJ"
-    if verdict.gate.startswith("retention"):
-        return f"{value:.3f}"
-    if verdict.gate in ("sparsity", "pruning"):
-        return f"{value:.1%}"
-    return f"{value:.3g}"
+    kind = kind_of(verdict.gate)
+    return f"{value:.3g}" if kind is None else kind.in_cell(value)
 
 
 def state_text(judged: Judged) -> str:
@@ -59,8 +53,8 @@ def state_text(judged: Judged) -> str:
     if judged.outcome == "failed" and passed:
         return f"{state}, test failed"
     if judged.outcome == "xfailed":
-        return f"{state}, as recorded" if "recorded" in judged.message else f"{state}, expected"
-    return f"{state}, news" if judged.outcome == "news" else state
+        return f"{state}, as recorded" if judged.as_recorded else f"{state}, expected"
+    return f"{state}, improved" if judged.outcome == "improved" else state
 
 
 def tone(judged: Judged) -> str:

@@ -18,11 +18,11 @@ _WIDE = 400
 """Columns that no table needs."""
 
 _COLORS = {State.PASS: "green", State.FAIL: "red"}
-_STYLES = {"passed": "green", "failed": "bold red", "news": "cyan"}
+_STYLES = {"passed": "green", "failed": "bold red", "improved": "cyan"}
 
 
 def write_summary(reporter: Any, results: Results, notes: Sequence[str]) -> None:
-    """Write the table, the verdicts worth a line, counts, news and notes."""
+    """Write the table, the verdicts worth a line, counts, improvements and notes."""
     judged, verdicts = list(results), results.verdicts
     reporter.section("drlcompress")
     every = len(judged) <= _FEW or reporter.config.get_verbosity() > 0
@@ -45,8 +45,8 @@ def write_summary(reporter: Any, results: Results, notes: Sequence[str]) -> None
         reporter.write_line(line)
     for line in sorted(set(map(_not_recorded, verdicts)) - {""}):
         reporter.write_line(line)
-    for text in results.news:
-        reporter.write_line(f"NEWS {text}", cyan=True)
+    for text in results.improved:
+        reporter.write_line(f"IMPROVED {text}", cyan=True)
     for note in notes:
         reporter.write_line(note)
 
@@ -105,8 +105,8 @@ def _write_table(reporter: Any, judged: Sequence[Judged]) -> None:
 
 def _not_recorded(verdict: Verdict) -> str:
     """Says so where microseconds were judged and not recorded with pytest-benchmark."""
-    note = str(verdict.details.get("benchmark", ""))
-    return f"latencies: {note}" if note.startswith("not recorded") else ""
+    why = verdict.details.get("not_benchmarked")
+    return f"latencies: not recorded: {why}" if why else ""
 
 
 def _slow_rollouts(verdict: Verdict) -> str:

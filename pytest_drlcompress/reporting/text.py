@@ -1,8 +1,7 @@
 """One verdict as the lines a person reads."""
 
 from pytest_drlcompress.core.verdict import State, Verdict
-
-_HIGHER_IS_BETTER = ("retention", "pruning", "sparsity")
+from pytest_drlcompress.gates.kinds import kind_of
 
 
 def verdict_line(verdict: Verdict) -> str:
@@ -39,15 +38,13 @@ def verdict_text(verdict: Verdict, nodeid: str) -> str:
 
 def _quantity(verdict: Verdict, value: float, ratio_format: str) -> str:
     """Bytes and joules in their units, ratios without."""
-    if verdict.gate == "memory":
-        return f"{value:,.0f} B"
-    if verdict.gate == "energy":
-        return f"{value * 1e6:.3g} uJ"
-    return format(value, ratio_format)
+    kind = kind_of(verdict.gate)
+    return format(value, ratio_format) if kind is None else kind.in_line(value, ratio_format)
 
 
 def _relation(verdict: Verdict) -> str:
-    better = ">=" if verdict.gate.startswith(_HIGHER_IS_BETTER) else "<="
+    kind = kind_of(verdict.gate)
+    better = ">=" if kind is not None and kind.better == "higher" else "<="
     worse = "<" if better == ">=" else ">"
     relations = {State.PASS: better, State.FAIL: worse}
     return relations.get(verdict.state, "against")

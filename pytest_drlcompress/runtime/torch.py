@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 
-class TorchPilot:
-    """Acts as ``network`` does at the moment; implements ``evaluation.episodes.Pilot``."""
+class TorchActor:
+    """Acts as ``network`` does at the moment; implements ``evaluation.episodes.Actor``."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network

@@ -20,6 +20,7 @@ from pytest_drlcompress.testing.checks import (
     check_zero,
 )
 from pytest_drlcompress.testing.grid import MakeQuantizer, Quantizer, reference_quantizer
+from pytest_drlcompress.testing.masked_adam import masked_adam
 from pytest_drlcompress.testing.onnxruntime_nodes import check_onnxruntime_agreement
 from pytest_drlcompress.testing.range_checks import (
     check_degenerate_inputs,
@@ -27,7 +28,7 @@ from pytest_drlcompress.testing.range_checks import (
     check_range,
 )
 from pytest_drlcompress.testing.sparsity import (
-    SparseTraining,
+    SparseTrainer,
     check_distribution,
     check_pruning,
     check_schedule,
@@ -37,7 +38,7 @@ from pytest_drlcompress.testing.strategies import arrays, channel_arrays
 __all__ = [
     "MakeQuantizer",
     "Quantizer",
-    "SparseTraining",
+    "SparseTrainer",
     "arrays",
     "channel_arrays",
     "check_channels_independent",
@@ -57,5 +58,6 @@ __all__ = [
     "check_shape_and_dtype",
     "check_sign_symmetry",
     "check_zero",
+    "masked_adam",
     "reference_quantizer",
 ]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Arrays = Mapping[str, NDArray[Any]]
 
 
-class SparseTraining(Protocol):
+class SparseTrainer(Protocol):
     """A training that prunes: what ``check_pruning`` drives.
 
     ``weights()`` and ``biases()`` give the present values by layer, ``prune(sparsity)`` prunes
@@ -100,7 +100,7 @@ def check_distribution(weights: Arrays, sparsity: float, distribution: str) -> N
 
 
 def check_pruning(
-    make: Callable[[Arrays, Arrays, str], SparseTraining],
+    make: Callable[[Arrays, Arrays, str], SparseTrainer],
     shapes: Sequence[tuple[int, ...]],
     sparsities: Sequence[float],
     distribution: str,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import rollout
-from pytest_drlcompress.runtime.torch import TorchPilot
+from pytest_drlcompress.runtime.torch import TorchActor
 
 CALIBRATION_SEEDS = 2**19 + 2**17
 """First seed of the episodes that calibration sees; below ``RECORDED_SEEDS``."""
@@ -62,7 +62,7 @@ class OwnRollouts:
         rows: list[NDArray[Any]] = []
         seeds = range(first, first + _EPISODES_PER_ROUND)
         episodes = rollout(
-            self.env, TorchPilot(student), seeds, record=True, slots=EPISODES_PER_SAMPLE
+            self.env, TorchActor(student), seeds, record=True, slots=EPISODES_PER_SAMPLE
         )
         with closing(episodes):
             for episode in episodes:

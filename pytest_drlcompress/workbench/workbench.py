@@ -1,78 +1,26 @@
-"""Everything a run makes and needs again: loaded policies, artifacts, references, episodes.
+"""The workbench: the policies and candidates of a run, each loaded and made once.
 
-One ``Workbench`` lives in a process for a whole run; all its methods remember their results.
+One ``Workbench`` lives in a process for a whole run.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pytest_drlcompress.baselines.record import (
-    POOL_EPISODES,
-    BaselineRecord,
-    current_versions,
-    read_baseline_record,
-    same_environment,
-)
-from pytest_drlcompress.baselines.variants import load_variant
-from pytest_drlcompress.compression.pipeline import (
-    NetworkStage,
-    compress,
-    export_policy,
-    network_stage,
-)
-from pytest_drlcompress.compression.recipe import parse_recipe, variant_id
+from pytest_drlcompress.baselines.record import read_baseline_record
 from pytest_drlcompress.compression.registry import Registry
-from pytest_drlcompress.core.artifact import Artifact
-from pytest_drlcompress.core.errors import ArtifactError, BaselineError
-from pytest_drlcompress.core.progress import step_counter
+from pytest_drlcompress.compression.variant import Variant
 from pytest_drlcompress.core.settings import Settings
-from pytest_drlcompress.core.verdict import Verdict
-from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
 from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.evaluation.cache import (
-    EpisodeCache,
-    default_cache_path,
-    episode_key,
-    through_cache,
-)
-from pytest_drlcompress.evaluation.episodes import Episode
-from pytest_drlcompress.evaluation.executors.local import Crew, default_workers
-from pytest_drlcompress.evaluation.reference import Reference
-from pytest_drlcompress.evaluation.references import measure_references
-from pytest_drlcompress.evaluation.rollout import describe_engine, rollout
-from pytest_drlcompress.gates.budgets import NO_LIMITS, recorded_budgets
+from pytest_drlcompress.evaluation.cache import EpisodeCache, default_cache_path
+from pytest_drlcompress.evaluation.executors.local import WorkerPool, default_workers
 from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
-from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.policies.store import RECORD
-from pytest_drlcompress.runtime.onnxruntime import OnnxController
-from pytest_drlcompress.workbench.calibration import (
-    CALIBRATION_SEEDS,
-    EPISODES_PER_SAMPLE,
-    OwnRollouts,
-)
+from pytest_drlcompress.workbench.candidate import Candidate
+from pytest_drlcompress.workbench.loaded import LoadedPolicy, Tools
 
 DEFAULT_VARIANTS = ("fp32", "ptdq", "ptsq", "ptsq:equalize=true")
 """What is judged where nothing else is asked for."""
-
-PROBE_SEEDS = 2**19 + 2**18 + 2**17
-"""First seed of the episodes on which actions are compared: never those calibrated on."""
-
-_PROBE_OBSERVATIONS = 2000
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedPolicy:
-    """A policy, and its folder and record if it is a baseline."""
-
-    policy: Policy
-    record: BaselineRecord | None
-    folder: Path | None
 
 
 class Workbench:
@@ -80,20 +28,15 @@ class Workbench:
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self.settings = settings
-        self.registry = registry
-        self._cache = EpisodeCache(default_cache_path()) if settings.cache else None
+        self.tools = Tools(
+            settings,
+            registry,
+            EpisodeCache(default_cache_path()) if settings.cache else None,
+            WorkerPool(settings.workers or default_workers()),
+        )
         # per instance: a module-level cache would outlive the run
         self.load: Callable[[str], LoadedPolicy] = cache(self._load)
-        self.exported: Callable[[str], Artifact] = cache(self._exported)
-        self.artifact: Callable[[str, str], Artifact] = cache(self._artifact)
-        self.controller: Callable[[str, str], OnnxController] = cache(self._controller)
-        self.reference: Callable[[str, str], Reference] = cache(self._reference)
-        # the last one only: it holds what a student has seen, and recipes that share it (sparse@95
-        # and sparse@95+qat) usually follow each other
-        self._stage: Callable[[str, str], NetworkStage] = lru_cache(maxsize=1)(self._staged)
-        self._crew = Crew(settings.workers or default_workers())
-        self.engine: Callable[[EnvSpec], str] = cache(describe_engine)
-        self.observations: Callable[[str, int, int], NDArray[Any]] = cache(self._observations)
+        self.candidate: Callable[[str, str], Candidate] = cache(self._candidate)
 
     def policy_texts(self) -> list[str]:
         """The policies of this run: those asked for, else every baseline.
@@ -110,68 +53,12 @@ class Workbench:
         if self.settings.variants:
             return list(self.settings.variants)
         record = self.load(policy).record
-        recorded = (
-            [] if record is None else [v for v in record.verdicts if v not in DEFAULT_VARIANTS]
-        )
-        return [*DEFAULT_VARIANTS, *recorded]
-
-    def episodes(
-        self,
-        policy: str,
-        artifact: Artifact,
-        seeds: Sequence[int],
-        perturb: str = "",
-        on_steps: Callable[[int], None] = lambda steps: None,
-    ) -> Generator[Episode, None, None]:
-        """Episodes of ``artifact`` in the order of ``seeds``, remembered across runs.
-
-        ``policy`` tells the environment, and the unit of ``perturb``'s observation noise.
-        """
-        spec = self.load(policy).policy.env
-        disturbance = self._disturbance(policy, perturb)
-        unit = disturbance["observation_std"]
-        conditions = f"{spec} {perturb} {'' if unit is None else unit.tolist()}".strip()
-        yield from through_cache(
-            self._cache,
-            episode_key(artifact.sha256, conditions, current_versions()),
-            seeds,
-            lambda missing: rollout(
-                spec, artifact.model, missing, workers=self._crew, on_steps=on_steps, **disturbance
-            ),
-        )
-
-    def recorded_budgets(self, policy: str, variant: str) -> Mapping[str, float]:
-        """The budgets that a baseline's record gives ``variant``; empty without any.
-
-        Raises:
-            BaselineError: the record has a budget that does not exist or is no positive number.
-        """
-        record = self.load(policy).record
-        if record is None:
-            return NO_LIMITS
-        try:
-            return recorded_budgets(record.budgets, variant_id(variant))
-        except ValueError as error:
-            raise BaselineError(f"the record of {policy}: {error}") from None
-
-    def verdict(
-        self, gate: str, policy: str, variant: str, limit: float | None
-    ) -> partial[Verdict]:
-        """A verdict of ``variant``; what was found is left to the caller."""
-        named = self.load(policy).policy.id
-        return partial(Verdict, gate=gate, policy=named, variant=variant_id(variant), limit=limit)
+        recorded = [] if record is None else list(record.verdicts)
+        return list(dict.fromkeys([*DEFAULT_VARIANTS, *recorded]))
 
     def close(self) -> None:
         """End the worker processes."""
-        self._crew.close()
-
-    def _disturbance(self, policy: str, perturb: str) -> dict[str, Any]:
-        perturbation = Perturbation.parse(perturb) if perturb else UNPERTURBED
-        unit = None
-        if perturbation.observation_noise:
-            seen = self.observations(policy, CALIBRATION_SEEDS, _PROBE_OBSERVATIONS)
-            unit = seen.std(axis=0, dtype=np.float64)
-        return {"perturbation": perturbation, "observation_std": unit}
+        self.tools.workers.close()
 
     def _load(self, text: str) -> LoadedPolicy:
         settings = self.settings
@@ -188,108 +75,8 @@ class Workbench:
             policy,
             read_baseline_record(folder) if recorded else None,
             folder if recorded else None,
+            self.tools,
         )
 
-    def _exported(self, policy: str) -> Artifact:
-        """The policy itself in fp32, which every variant is compared with."""
-        return export_policy(self.load(policy).policy)
-
-    def _artifact(self, policy: str, variant: str) -> Artifact:
-        loaded = self.load(policy)
-        if variant.endswith(".onnx"):
-            path = Path(variant)
-            try:
-                return Artifact(path.read_bytes(), loaded.policy.id, path.stem)
-            except OSError as error:
-                raise ArtifactError(f"variant {variant!r} cannot be read: {error}") from None
-        if loaded.folder is not None:
-            recipe = str(parse_recipe(variant))
-            stored = load_variant(loaded.folder, loaded.policy.id, recipe)
-            if stored is not None:
-                return stored
-        return self.compressed(policy, variant)
-
-    def compressed(self, policy: str, recipe: str) -> Artifact:
-        """``recipe`` applied now, whatever is stored."""
-        return compress(
-            self.load(policy).policy,
-            parse_recipe(recipe),
-            self.registry,
-            self._rollouts(policy),
-            self.exported(policy),
-            stage=lambda steps: self._stage(policy, str(steps)),
-        )
-
-    def _staged(self, policy: str, steps: str) -> NetworkStage:
-        found = self.registry.resolve(parse_recipe(steps)).steps
-        return network_stage(self.load(policy).policy, found, self.registry, self._rollouts(policy))
-
-    def _rollouts(self, policy: str) -> OwnRollouts:
-        return OwnRollouts(partial(self.observations, policy), self.load(policy).policy.env)
-
-    def _controller(self, policy: str, variant: str) -> OnnxController:
-        """``variant`` is a recipe, an ONNX path, or ``""`` for the policy itself."""
-        loaded = self.load(policy)
-        artifact = self.artifact(policy, variant) if variant else self.exported(policy)
-        controller = OnnxController(artifact.model)
-        env = loaded.policy.env
-        if controller.observation_shape != env.observation_shape:
-            raise ArtifactError(
-                f"{artifact.recipe or 'the artifact'} takes observations of shape"
-                f" {controller.observation_shape}; {str(env)!r} gives {env.observation_shape}"
-            )
-        if controller.action_shape != env.action.shape:
-            raise ArtifactError(
-                f"{artifact.recipe or 'the artifact'} gives actions of shape"
-                f" {controller.action_shape}; {str(env)!r} takes {env.action.shape}"
-            )
-        return controller
-
-    def _reference(self, policy: str, perturb: str = "") -> Reference:
-        """The recorded reference, or one measured now.
-
-        Nothing is recorded of a perturbed environment. A record made with other versions of the
-        environment is not comparable: returns are then measured again, with the versions at
-        hand, rather than held against it.
-        """
-        loaded = self.load(policy)
-        needed, record = self.settings.max_episodes, loaded.record
-        comparable = record is not None and not perturb and same_environment(record.versions)
-        recorded = record.reference if record and comparable else None
-        if recorded is not None and len(recorded.returns) >= needed:
-            return recorded
-        env, count = loaded.policy.env, max(needed, POOL_EPISODES)
-        with step_counter(f"{loaded.policy.id} reference") as on_steps:
-            exported = self.exported(policy)
-            pool = list(self.episodes(policy, exported, range(count), perturb, on_steps))
-            if recorded:
-                random, zero = recorded.random, recorded.zero
-            else:
-                disturbance = self._disturbance(policy, perturb)
-                random, zero = measure_references(env, **disturbance, on_steps=on_steps)
-        return Reference(
-            returns=tuple(episode.total for episode in pool),
-            seeds=tuple(episode.seed for episode in pool),
-            random=random,
-            zero=zero,
-        )
-
-    def _observations(self, policy: str, first_seed: int, count: int) -> NDArray[Any]:
-        """``count`` float32 (or uint8) observations, evenly spread over whole episodes."""
-        loaded = self.load(policy)
-        env, controller = loaded.policy.env, self.controller(policy, "")
-        rows: list[NDArray[Any]] = []
-        episodes = 0
-        while sum(map(len, rows)) < count:
-            seeds = range(first_seed + episodes, first_seed + episodes + EPISODES_PER_SAMPLE)
-            for episode in rollout(env, controller, seeds, record=True):
-                assert episode.observations is not None
-                rows.append(episode.observations)
-            episodes += EPISODES_PER_SAMPLE
-        seen = np.concatenate(rows)
-        chosen = np.linspace(0, len(seen) - 1, count).round().astype(int)
-        return np.ascontiguousarray(seen[chosen], controller.observation_dtype)
-
-    def probe_observations(self, policy: str) -> NDArray[Any]:
-        """Observations for comparing actions, from episodes that calibration never sees."""
-        return self.observations(policy, PROBE_SEEDS, _PROBE_OBSERVATIONS)
+    def _candidate(self, policy: str, variant: str) -> Candidate:
+        return Candidate(self.load(policy), Variant(variant))

@@ -1,4 +1,4 @@
-"""Whether an environment may be stepped by ``MujocoStepper``: only where that is proven equal.
+"""Whether an environment may be stepped by ``MujocoVectorEnv``: only where that is proven equal.
 
 Proven are the classes below in the versions below, by the parity tests. What those cannot
 know (a user's model file, an argument nobody tried) is compared with Gymnasium for some steps
@@ -19,8 +19,8 @@ from pytest_drlcompress.environments.perturbation import Perturbation
 from pytest_drlcompress.environments.spec import EnvSpec
 
 if TYPE_CHECKING:
-    from pytest_drlcompress.environments.mujoco.stepper import MujocoSetup, MujocoStepper
     from pytest_drlcompress.environments.mujoco.task import Task
+    from pytest_drlcompress.environments.mujoco.vector_env import MujocoSetup, MujocoVectorEnv
 
 Maker = Callable[[Any], "Task"]
 
@@ -49,15 +49,15 @@ class MujocoEngine:
     reason: str = "bit for bit equal to Gymnasium"
     name: str = "mujoco"
 
-    def stepper(self, slots: int) -> "MujocoStepper":
+    def vector_env(self, slots: int) -> "MujocoVectorEnv":
         """``slots`` fresh simulations."""
-        from pytest_drlcompress.environments.mujoco.stepper import MujocoStepper
+        from pytest_drlcompress.environments.mujoco.vector_env import MujocoVectorEnv
 
-        return MujocoStepper(self.setup, slots)
+        return MujocoVectorEnv(self.setup, slots)
 
 
 def mujoco_setup(spec: EnvSpec, perturbation: Perturbation) -> "MujocoSetup":
-    """Everything ``MujocoStepper`` needs for ``spec``, compared with Gymnasium.
+    """Everything ``MujocoVectorEnv`` needs for ``spec``, compared with Gymnasium.
 
     Raises:
         NotProvenError: Gymnasium has to step this environment itself.
@@ -81,23 +81,23 @@ def mujoco_setup(spec: EnvSpec, perturbation: Perturbation) -> "MujocoSetup":
 
 def first_difference(setup: "MujocoSetup", env: gym.Env[Any, Any]) -> str:
     """Where ``setup`` and ``env`` first differ under random actions; empty if nowhere."""
-    from pytest_drlcompress.environments.mujoco.stepper import MujocoStepper
+    from pytest_drlcompress.environments.mujoco.vector_env import MujocoVectorEnv
 
-    stepper, busy = MujocoStepper(setup, 1), np.ones(1, np.bool_)
+    envs, busy = MujocoVectorEnv(setup, 1), np.ones(1, np.bool_)
     assert isinstance(env.action_space, gym.spaces.Box)
     low, high = env.action_space.low, env.action_space.high
     for seed in _CHECKED_SEEDS:
         generator = np.random.default_rng(seed)
-        stepper.reset(0, seed)
+        envs.reset(0, seed)
         expected, _ = env.reset(seed=seed)
-        if not np.array_equal(stepper.observations[0], expected):
+        if not np.array_equal(envs.observations[0], expected):
             return f"the observation after reset(seed={seed})"
         for step in range(_CHECKED_STEPS):
             action = generator.uniform(low, high).astype(np.float32)
             expected, reward, terminated, truncated, _ = env.step(action)
-            rewards, over = stepper.step(action[None], busy)
+            rewards, over = envs.step(action[None], busy)
             where = f"at step {step + 1} of the episode with seed {seed}"
-            if not np.array_equal(stepper.observations[0], expected):
+            if not np.array_equal(envs.observations[0], expected):
                 return f"the observation {where}"
             if rewards[0] != reward:
                 return f"the reward {where}"
@@ -168,7 +168,7 @@ def _check_versions() -> None:
 
 
 def _setup(spec: EnvSpec, env: gym.Env[Any, Any], task: "Task") -> "MujocoSetup":
-    from pytest_drlcompress.environments.mujoco.stepper import MujocoSetup
+    from pytest_drlcompress.environments.mujoco.vector_env import MujocoSetup
 
     inner: Any = env.unwrapped
     limit = (env.spec.max_episode_steps if env.spec else None) or 0

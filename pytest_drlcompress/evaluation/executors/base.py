@@ -20,7 +20,7 @@ Message = int | Episode | Exception
 
 
 class Work(Protocol):
-    """What a worker does; it pickles, for helper processes."""
+    """What a worker does; it pickles, for worker processes."""
 
     def run(
         self, seeds: Iterable[int], on_steps: Callable[[int], None]
@@ -29,7 +29,7 @@ class Work(Protocol):
         ...
 
 
-class Deal:
+class SeedQueue:
     """The seeds of a rollout, drawn in order by several workers."""
 
     def __init__(self, seeds: Sequence[int]) -> None:
@@ -46,18 +46,21 @@ class Deal:
             return position, self._seeds[position]
 
 
-class Share:
-    """One worker's part of a ``Deal``. ``deliver(worker, position, message)`` takes the results."""
+class SeedShare:
+    """One worker's part of a ``SeedQueue``.
+
+    ``deliver(worker, position, message)`` takes the results.
+    """
 
     def __init__(
-        self, deal: Deal, worker: int, deliver: Callable[[int, int | None, Message], None]
+        self, queue: SeedQueue, worker: int, deliver: Callable[[int, int | None, Message], None]
     ) -> None:
-        self._deal, self._worker, self._deliver = deal, worker, deliver
+        self._queue, self._worker, self._deliver = queue, worker, deliver
         self._open: deque[int] = deque()
 
     def take(self) -> int | None:
         """The next seed, if one is left."""
-        drawn = self._deal.draw(self._worker)
+        drawn = self._queue.draw(self._worker)
         if drawn is None:
             return None
         self._open.append(drawn[0])

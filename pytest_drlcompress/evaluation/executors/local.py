@@ -1,10 +1,10 @@
 """More than one core: workers draw seeds in order, episodes come out in the order of the seeds.
 
-One worker is a thread of this process and starts at once; the others are helper processes,
+One worker is a thread of this process and starts at once; the others are worker processes,
 which join when they are ready. (Two threads are slower than two processes by a fifth: they
 wait for each other's turn with the interpreter.) A worker that dies after it has drawn a seed, or
 makes no step for too long, gives an ``EpisodeError`` when the turn of its episode has come. A
-helper that never got so far is reported by a warning, and the others do its share. Closing
+process that never got so far is reported by a warning, and the others do its share. Closing
 the iterator stops everything after the step in progress.
 """
 
@@ -25,17 +25,17 @@ from pytest_drlcompress.evaluation.episodes import Episode
 from pytest_drlcompress.evaluation.executors.base import (
     PATIENCE_S,
     REPORT_S,
-    Deal,
     Message,
-    Share,
+    SeedQueue,
+    SeedShare,
     Stopped,
     Work,
     report,
 )
-from pytest_drlcompress.evaluation.executors.worker_process import Helper
+from pytest_drlcompress.evaluation.executors.worker_process import WorkerProcess
 
 _LOCAL = 0
-"""The number of the worker that is a thread; helpers count from 1."""
+"""The number of the worker that is a thread; processes count from 1."""
 
 
 def default_workers() -> int:
@@ -45,15 +45,15 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
-class Crew:
-    """``workers - 1`` helper processes, started when first needed and kept for later rollouts.
+class WorkerPool:
+    """``workers - 1`` worker processes, started when first needed and kept for later rollouts.
 
     A context manager: leaving it kills them. They also end when this process does.
     """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self._helpers = [Helper() for _ in range(workers - 1)]
+        self._processes = [WorkerProcess() for _ in range(workers - 1)]
 
     def __enter__(self) -> Self:
         return self
@@ -67,24 +67,24 @@ class Crew:
         self.close()
 
     def close(self) -> None:
-        """Kill the helpers."""
-        for helper in self._helpers:
-            helper.close()
+        """Kill the processes."""
+        for process in self._processes:
+            process.close()
 
-    def free(self, wanted: int) -> list[Helper]:
-        """At most ``wanted`` helpers that no rollout is using."""
-        return [helper for helper in self._helpers if helper.free][:wanted]
+    def free(self, wanted: int) -> list[WorkerProcess]:
+        """At most ``wanted`` processes that no rollout is using."""
+        return [process for process in self._processes if process.free][:wanted]
 
 
 def run_on_workers(
     work: Work,
     seeds: Sequence[int],
-    crew: Crew,
+    pool: WorkerPool,
     *,
     stall_s: float | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> Generator[Episode, None, None]:
-    """``work`` on ``seeds`` by a thread and the free helpers of ``crew``.
+    """``work`` on ``seeds`` by a thread and the free processes of ``pool``.
 
     ``stall_s`` limits the time without a finished step, and ten times it the time until the
     environments are made.
@@ -93,37 +93,37 @@ def run_on_workers(
         EpisodeError: a worker died or stalled.
         DrlcError: what ``work`` raised. The episodes before it are yielded first.
     """
-    desk = _Desk(seeds, on_steps, stall_s)
-    thread = _ThreadWorker(work, desk.share(_LOCAL))
+    results = _Results(seeds, on_steps, stall_s)
+    thread = _ThreadWorker(work, results.share(_LOCAL))
     with contextlib.ExitStack() as stack:
         stack.callback(thread.stop)
         thread.start()
-        helpers = crew.free(len(seeds) - 1)
-        order = _pickled(work) if helpers else None
+        processes = pool.free(len(seeds) - 1)
+        order = _pickled(work) if processes else None
         if order is not None:
-            for worker, helper in enumerate(helpers, start=_LOCAL + 1):
-                stack.callback(helper.release)
-                helper.begin(order, desk.share(worker))
+            for worker, process in enumerate(processes, start=_LOCAL + 1):
+                stack.callback(process.release)
+                process.begin(order, results.share(worker))
         for position in range(len(seeds)):
-            yield desk.wait(position)
+            yield results.wait(position)
 
 
-class _Desk:
+class _Results:
     """Where results arrive, in any order, and are asked for in the order of the seeds."""
 
     def __init__(
         self, seeds: Sequence[int], on_steps: Callable[[int], None], stall_s: float | None
     ) -> None:
         self._seeds, self._on_steps, self._stall_s = seeds, on_steps, stall_s
-        self._deal = Deal(seeds)
+        self._queue = SeedQueue(seeds)
         self._inbox: queue.SimpleQueue[tuple[int, int | None, Message]] = queue.SimpleQueue()
         self._results: dict[int, Episode | Exception] = {}
         self._started = time.monotonic()
-        self._heard: dict[int, float] = {}
+        self._last_report: dict[int, float] = {}
 
-    def share(self, worker: int) -> Share:
+    def share(self, worker: int) -> SeedShare:
         """The share of ``worker``, delivered here."""
-        return Share(self._deal, worker, lambda *message: self._inbox.put(message))
+        return SeedShare(self._queue, worker, lambda *message: self._inbox.put(message))
 
     def wait(self, position: int) -> Episode:
         """The episode of ``position``."""
@@ -143,7 +143,7 @@ class _Desk:
             while True:
                 worker, position, message = self._inbox.get(timeout=timeout)
                 timeout = 0.0
-                self._heard[worker] = time.monotonic()
+                self._last_report[worker] = time.monotonic()
                 if isinstance(message, int):
                     self._on_steps(message)
                 elif position is not None:
@@ -156,11 +156,11 @@ class _Desk:
     def _check_stall(self, position: int) -> None:
         if self._stall_s is None:
             return
-        owners = self._deal.owners
+        owners = self._queue.owners
         owner = owners[position] if position < len(owners) else None
         making = owner is None
-        last = max(self._heard.values(), default=self._started)
-        since = last if owner is None else self._heard.get(owner, self._started)
+        last = max(self._last_report.values(), default=self._started)
+        since = last if owner is None else self._last_report.get(owner, self._started)
         limit = self._stall_s * (10 if making else 1)
         if time.monotonic() - since > limit:
             raise EpisodeError(
@@ -175,7 +175,7 @@ class _Desk:
 class _ThreadWorker:
     """Work in a thread of this process."""
 
-    def __init__(self, work: Work, share: Share) -> None:
+    def __init__(self, work: Work, share: SeedShare) -> None:
         self._work, self._share = work, share
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="drlcompress", daemon=True)

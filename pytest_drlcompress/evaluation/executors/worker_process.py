@@ -1,4 +1,4 @@
-"""A helper process: its handle here, and what it runs there.
+"""A worker process: its handle here, and what it runs there.
 
 It is started afresh (nothing is forked from a process with threads in it), takes one order
 after the other, and asks for seeds as its slots become free. Messages to it are ``(kind, number
@@ -25,7 +25,7 @@ from pytest_drlcompress.core.errors import DrlcError, EpisodeError
 from pytest_drlcompress.evaluation.executors.base import (
     PATIENCE_S,
     Message,
-    Share,
+    SeedShare,
     Stopped,
     Work,
     report,
@@ -34,7 +34,7 @@ from pytest_drlcompress.evaluation.executors.base import (
 Channel: TypeAlias = "Connection[Any, Any]"
 
 _IN_STOCK = 2
-"""Seeds a helper holds beyond those in flight, so that it never waits for the next."""
+"""Seeds a process holds beyond those in flight, so that it never waits for the next."""
 
 
 class _Signal(enum.Enum):
@@ -42,13 +42,13 @@ class _Signal(enum.Enum):
     IDLE = 2
 
 
-class Helper:
-    """One helper process. ``begin`` gives it an order, ``release`` calls that off."""
+class WorkerProcess:
+    """One worker process. ``begin`` gives it an order, ``release`` calls that off."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._share: Share | None = None
+        self._share: SeedShare | None = None
         self._number = self._finished = 0
         self._released = 0.0
 
@@ -57,7 +57,7 @@ class Helper:
         """Whether no rollout is using it."""
         return self._share is None
 
-    def begin(self, order: bytes, share: Share) -> None:
+    def begin(self, order: bytes, share: SeedShare) -> None:
         """Work on pickled ``order`` with seeds from ``share``; starts the process if need be."""
         hangs = self._finished < self._number and time.monotonic() > self._released + PATIENCE_S
         if hangs or (self._process is not None and self._process.poll() is not None):

@@ -1,4 +1,4 @@
-"""A ``Stepper`` that reproduces Gymnasium's MuJoCo environments on many simulations at once."""
+"""A ``VectorEnv`` that reproduces Gymnasium's MuJoCo environments on many simulations at once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,8 +41,8 @@ class MujocoSetup:
     time_steps: int = 0
 
 
-class MujocoStepper:
-    """``slots`` simulations of one environment on the calling thread; implements ``Stepper``."""
+class MujocoVectorEnv:
+    """``slots`` simulations of one environment on the calling thread; implements ``VectorEnv``."""
 
     def __init__(self, setup: MujocoSetup, slots: int) -> None:
         self._setup, self._task = setup, setup.task

@@ -1,0 +1,37 @@
+"""Hooks that others implement, in a ``conftest.py`` or in an installed pytest plugin."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    # these import torch, which an unrelated run must not pay for
+    from pytest_drlcompress.compression.step import StepKind
+    from pytest_drlcompress.core.verdict import Verdict
+
+
+@pytest.hookspec
+def pytest_drlcompress_recipes(config: pytest.Config) -> "Sequence[StepKind]":  # type: ignore[empty-body]
+    """Compression steps of your own, which recipes can then name (docs/own-steps.md).
+
+    Called once, before the first recipe is read. A name that is taken ends the run.
+    """
+
+
+@pytest.hookspec
+def pytest_drlcompress_policies(config: pytest.Config) -> Sequence[Any]:  # type: ignore[empty-body]
+    """Policy loaders of your own (``policies.load.PolicyLoader``); they are asked before ours."""
+
+
+@pytest.hookspec
+def pytest_drlcompress_environments(config: pytest.Config) -> Sequence[Any]:  # type: ignore[empty-body]
+    """Engines of your own that step environments; they are asked before ours."""
+
+
+@pytest.hookspec
+def pytest_drlcompress_verdict(config: pytest.Config, verdict: "Verdict", nodeid: str) -> None:
+    """Told of each ``verdict`` that the test ``nodeid`` gave, as soon as its report comes in.
+
+    Under pytest-xdist it is called in the controller, not in the workers.
+    """

@@ -1,0 +1,221 @@
+"""A policy of a run, with everything that is made of it once and needed again."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_drlcompress.baselines.record import (
+    POOL_EPISODES,
+    BaselineRecord,
+    current_versions,
+    same_environment,
+)
+from pytest_drlcompress.compression.pipeline import (
+    NetworkStage,
+    compress,
+    export_policy,
+    network_stage,
+)
+from pytest_drlcompress.compression.recipe import Recipe
+from pytest_drlcompress.compression.registry import Registry
+from pytest_drlcompress.core.artifact import Artifact
+from pytest_drlcompress.core.errors import ArtifactError
+from pytest_drlcompress.core.progress import step_counter
+from pytest_drlcompress.core.settings import Settings
+from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
+from pytest_drlcompress.evaluation.cache import EpisodeCache, episode_key, through_cache
+from pytest_drlcompress.evaluation.episodes import Episode
+from pytest_drlcompress.evaluation.executors.local import WorkerPool
+from pytest_drlcompress.evaluation.reference import Reference
+from pytest_drlcompress.evaluation.references import measure_references
+from pytest_drlcompress.evaluation.rollout import describe_engine, rollout
+from pytest_drlcompress.policies.policy import Policy
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
+from pytest_drlcompress.workbench.calibration import (
+    CALIBRATION_SEEDS,
+    EPISODES_PER_SAMPLE,
+    OwnRollouts,
+)
+
+PROBE_SEEDS = 2**19 + 2**18 + 2**17
+"""First seed of the episodes on which actions are compared: never those calibrated on."""
+
+_PROBE_OBSERVATIONS = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Tools:
+    """What all policies of a run share: its settings, compression steps, cache and workers."""
+
+    settings: Settings
+    registry: Registry
+    cache: EpisodeCache | None
+    workers: WorkerPool
+
+
+class LoadedPolicy:
+    """See the module's docstring.
+
+    ``record`` and ``folder`` are those of a baseline, and ``None`` for another policy. All
+    methods remember their results, but for ``episodes`` and ``compressed``.
+    """
+
+    def __init__(
+        self, policy: Policy, record: BaselineRecord | None, folder: Path | None, tools: Tools
+    ) -> None:
+        self.policy = policy
+        self.record = record
+        self.folder = folder
+        self.tools = tools
+        # per instance: a module-level cache would outlive the run
+        self.reference: Callable[[str], Reference] = cache(self._reference)
+        self.observations: Callable[[int, int], NDArray[Any]] = cache(self._observations)
+        # the last one only: it holds what a student has seen, and recipes that share it (sparse@95
+        # and sparse@95+qat) usually follow each other
+        self._stage: Callable[[Recipe], NetworkStage] = lru_cache(maxsize=1)(self._staged)
+
+    @cached_property
+    def exported(self) -> Artifact:
+        """The policy itself in fp32, which every variant is compared with."""
+        return export_policy(self.policy)
+
+    @cached_property
+    def controller(self) -> OnnxController:
+        """What runs ``exported``.
+
+        Raises:
+            ArtifactError: it does not fit the environment.
+        """
+        return self.controller_of(self.exported)
+
+    @cached_property
+    def engine(self) -> str:
+        """What steps the environment and why, for the user."""
+        return describe_engine(self.policy.env)
+
+    @property
+    def probe_observations(self) -> NDArray[Any]:
+        """Observations for comparing actions, from episodes that calibration never sees."""
+        return self.observations(PROBE_SEEDS, _PROBE_OBSERVATIONS)
+
+    def controller_of(self, artifact: Artifact) -> OnnxController:
+        """What runs ``artifact``.
+
+        Raises:
+            ArtifactError: it cannot be loaded, or does not fit the environment.
+        """
+        controller, env = OnnxController(artifact.model), self.policy.env
+        if controller.observation_shape != env.observation_shape:
+            raise ArtifactError(
+                f"{artifact.recipe or 'the artifact'} takes observations of shape"
+                f" {controller.observation_shape}; {str(env)!r} gives {env.observation_shape}"
+            )
+        if controller.action_shape != env.action.shape:
+            raise ArtifactError(
+                f"{artifact.recipe or 'the artifact'} gives actions of shape"
+                f" {controller.action_shape}; {str(env)!r} takes {env.action.shape}"
+            )
+        return controller
+
+    def compressed(self, recipe: Recipe) -> Artifact:
+        """``recipe`` applied now, whatever is stored.
+
+        Raises:
+            RecipeError: it is not valid, or does not apply to this policy.
+        """
+        return compress(
+            self.policy,
+            recipe,
+            self.tools.registry,
+            self._rollouts,
+            self.exported,
+            stage=self._stage,
+        )
+
+    def episodes(
+        self,
+        artifact: Artifact,
+        seeds: Sequence[int],
+        perturb: str = "",
+        on_steps: Callable[[int], None] = lambda steps: None,
+    ) -> Generator[Episode, None, None]:
+        """Episodes of ``artifact`` in the order of ``seeds``, remembered across runs."""
+        spec = self.policy.env
+        disturbance = self._disturbance(perturb)
+        unit = disturbance["observation_std"]
+        conditions = f"{spec} {perturb} {'' if unit is None else unit.tolist()}".strip()
+        yield from through_cache(
+            self.tools.cache,
+            episode_key(artifact.sha256, conditions, current_versions()),
+            seeds,
+            lambda missing: rollout(
+                spec,
+                artifact.model,
+                missing,
+                workers=self.tools.workers,
+                on_steps=on_steps,
+                **disturbance,
+            ),
+        )
+
+    def _disturbance(self, perturb: str) -> dict[str, Any]:
+        perturbation = Perturbation.parse(perturb) if perturb else UNPERTURBED
+        unit = None
+        if perturbation.observation_noise:
+            seen = self.observations(CALIBRATION_SEEDS, _PROBE_OBSERVATIONS)
+            unit = seen.std(axis=0, dtype=np.float64)
+        return {"perturbation": perturbation, "observation_std": unit}
+
+    @property
+    def _rollouts(self) -> OwnRollouts:
+        return OwnRollouts(self.observations, self.policy.env)
+
+    def _staged(self, steps: Recipe) -> NetworkStage:
+        registry = self.tools.registry
+        return network_stage(self.policy, registry.resolve(steps).steps, registry, self._rollouts)
+
+    def _reference(self, perturb: str) -> Reference:
+        """The recorded reference, or one measured now.
+
+        Nothing is recorded of a perturbed environment. A record made with other versions of the
+        environment is not comparable: returns are then measured again, with the versions at
+        hand, rather than held against it.
+        """
+        needed, record = self.tools.settings.max_episodes, self.record
+        comparable = record is not None and not perturb and same_environment(record.versions)
+        recorded = record.reference if record and comparable else None
+        if recorded is not None and len(recorded.returns) >= needed:
+            return recorded
+        count = max(needed, POOL_EPISODES)
+        with step_counter(f"{self.policy.id} reference") as on_steps:
+            pool = list(self.episodes(self.exported, range(count), perturb, on_steps))
+            if recorded:
+                random, zero = recorded.random, recorded.zero
+            else:
+                disturbance = self._disturbance(perturb)
+                random, zero = measure_references(self.policy.env, **disturbance, on_steps=on_steps)
+        return Reference(
+            returns=tuple(episode.total for episode in pool),
+            seeds=tuple(episode.seed for episode in pool),
+            random=random,
+            zero=zero,
+        )
+
+    def _observations(self, first_seed: int, count: int) -> NDArray[Any]:
+        """``count`` float32 (or uint8) observations, evenly spread over whole episodes."""
+        rows: list[NDArray[Any]] = []
+        episodes = 0
+        while sum(map(len, rows)) < count:
+            seeds = range(first_seed + episodes, first_seed + episodes + EPISODES_PER_SAMPLE)
+            for episode in rollout(self.policy.env, self.controller, seeds, record=True):
+                assert episode.observations is not None
+                rows.append(episode.observations)
+            episodes += EPISODES_PER_SAMPLE
+        seen = np.concatenate(rows)
+        chosen = np.linspace(0, len(seen) - 1, count).round().astype(int)
+        return np.ascontiguousarray(seen[chosen], self.controller.observation_dtype)
