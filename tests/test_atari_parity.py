@@ -4,18 +4,18 @@ import atari_games
 import numpy as np
 import pytest
 
-from pytest_drlcompress.environments.atari.engine import AtariStepper
+from pytest_drlcompress.environments.atari.engine import AtariEngine
 from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.evaluation.rollout import RandomPilot, rollout
+from pytest_drlcompress.evaluation.rollout import RandomActor, rollout
 
 
 def _same_episode(text: str, game: str, seed: int, **options: object) -> int:
     """Step ours (beside another) and Gymnasium's together; steps until the end."""
     spec = EnvSpec.parse(text)
     assert spec.atari is not None
-    stepper = AtariStepper(spec.id, spec.atari, 2)
+    envs = AtariEngine(spec.id, spec.atari).vector_env(2)
     for slot in range(2):
-        stepper.reset(slot, seed if slot == 1 else 10_000)
+        envs.reset(slot, seed if slot == 1 else 10_000)
     single = spec.make()
     ours, info = single.reset(seed=seed)
     actions = np.random.default_rng(seed).integers(spec.action.n, size=30_000)
@@ -27,8 +27,8 @@ def _same_episode(text: str, game: str, seed: int, **options: object) -> int:
     assert np.array_equal(ours, next(expected)[0])
     busy, steps = np.ones(2, np.bool_), 0
     for action, (observation, reward, over) in zip(actions, expected, strict=False):
-        assert np.array_equal(stepper.observations[1], ours)
-        rewards, ends = stepper.step(np.full(2, action), busy)
+        assert np.array_equal(envs.observations[1], ours)
+        rewards, ends = envs.step(np.full(2, action), busy)
         busy &= ~ends
         ours, gained, terminated, truncated, _ = single.step(action)
         steps += 1
@@ -37,7 +37,7 @@ def _same_episode(text: str, game: str, seed: int, **options: object) -> int:
         assert gained == rewards[1] == reward, f"reward of step {steps}"
         assert (terminated or truncated) == ends[1] == over, f"end at step {steps}"
     assert over
-    stepper.close()
+    envs.close()
     single.close()
     return steps
 
@@ -62,9 +62,9 @@ def test_a_cut_episode_and_lost_lives_are_gymnasiums() -> None:
 
 def test_an_episode_depends_on_its_seed_alone() -> None:
     spec = EnvSpec.parse("ALE/Boxing-v5:preprocessing=gymnasium,max_frames=600")
-    pilot = RandomPilot(spec.action)
-    many = list(rollout(spec, pilot, range(7), slots=6, record=True))
-    one = next(iter(rollout(spec, pilot, [4], slots=1, record=True)))
+    actor = RandomActor(spec.action)
+    many = list(rollout(spec, actor, range(7), slots=6, record=True))
+    one = next(iter(rollout(spec, actor, [4], slots=1, record=True)))
     assert one.total == many[4].total
     assert np.array_equal(one.observations, many[4].observations)
     assert not np.array_equal(many[3].observations[-1], many[4].observations[-1])

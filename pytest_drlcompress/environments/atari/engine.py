@@ -24,13 +24,13 @@ class AtariEngine:
     reason: str = "equal to Gymnasium's AtariPreprocessing and FrameStackObservation"
     name: str = "atari"
 
-    def stepper(self, slots: int) -> "AtariStepper":
+    def vector_env(self, slots: int) -> "AtariVectorEnv":
         """``slots`` fresh emulators."""
-        return AtariStepper(self.env_id, self.atari, slots)
+        return AtariVectorEnv(self.env_id, self.atari, slots)
 
 
-class AtariStepper:
-    """``slots`` emulators in groups; implements ``Stepper``."""
+class AtariVectorEnv:
+    """``slots`` emulators in groups; implements ``VectorEnv``."""
 
     def __init__(self, env_id: str, atari: AtariSpec, slots: int) -> None:
         self.slots = slots
