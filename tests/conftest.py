@@ -16,14 +16,16 @@ import pytest_drlcompress.baselines.verdicts
 
 # pytester forgets modules that its runs import, and NumPy and torch refuse to be imported twice
 import pytest_drlcompress.compression.registry
-import pytest_drlcompress.gates.retention
 import pytest_drlcompress.reporting.report
 import pytest_drlcompress.reporting.terminal
 import pytest_drlcompress.reporting.write
 import pytest_drlcompress.workbench.workbench
+from pytest_drlcompress.gates.kinds import GATE_KINDS
 from pytest_drlcompress.onnx_graph.export import export_onnx
 
 pytest_drlcompress.compression.registry.builtin_registry()  # imports every step
+for kind in GATE_KINDS:
+    kind.load_judge()
 if all(map(importlib.util.find_spec, ("jinja2", "matplotlib"))):
     import pytest_drlcompress.reporting.html
 

@@ -80,7 +80,7 @@ def _judged(verdict):
 
 
 def full_report(policies=("sac-hopper", "a-policy-with-a-rather-long-name-v5")):
-    """``Report`` of several policies: failures, improvements, sweeps, text that tries to be HTML."""
+    """``Report`` of several policies: failures, improvements, sweeps, text like HTML."""
     judged = tuple(_judged(v) for policy in policies for v in _verdicts(policy))
     failures = tuple(
         Failure(

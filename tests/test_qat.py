@@ -15,7 +15,8 @@ from pytest_drlcompress.compression.quantization.post_training import quantize_s
 from pytest_drlcompress.compression.quantization.qat import equalize_network
 from pytest_drlcompress.compression.quantization.quantizer import dequantize, quantize
 from pytest_drlcompress.compression.recipe import parse_recipe
-from pytest_drlcompress.compression.registry import Result, StepKind, builtin_registry
+from pytest_drlcompress.compression.registry import builtin_registry
+from pytest_drlcompress.compression.step import Result, StepKind
 from pytest_drlcompress.core.errors import PolicyError, RecipeError
 from pytest_drlcompress.measurement.action_error import measure_action_error
 from pytest_drlcompress.onnx_graph.export import export_onnx, export_program

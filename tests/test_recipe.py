@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_drlcompress.compression.recipe import Recipe, Step, parse_recipe, variant_id
-from pytest_drlcompress.compression.registry import Result, StepKind, builtin_registry
+from pytest_drlcompress.compression.registry import builtin_registry
+from pytest_drlcompress.compression.step import Result, StepKind
 from pytest_drlcompress.core.errors import EnvironmentSpecError, OptionTextError, RecipeError
 from pytest_drlcompress.core.key_values import format_options, parse_options
 from pytest_drlcompress.environments.spec import EnvSpec

@@ -1,5 +1,7 @@
 """Sparsity: schedule, distributions, masks, the recipe, and the gate on the artifact's zeros."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -269,6 +271,30 @@ def test_sparse(variant, sparsity):
     details = sparsity.measure().details
     assert set(details) == {"total", "by_layer", "nonzero"} and len(details["by_layer"]) == 3
 """
+
+
+def test_a_gate_that_fails_is_among_the_failures_of_a_report(suites):
+    path = suites.path / "test_own.py"
+    path.write_text(GATES)
+    suites.runpytest(path, "-k", "test_dense", "--drlc-report=out.json")
+    report = json.loads((suites.path / "out.json").read_text())
+    assert [f["test"].split("::")[1] for f in report["failures"]] == [
+        "test_dense[trpo-hopper-ptdq]"
+    ]
+
+
+def test_a_gate_without_a_result_is_noticed(suites):
+    path = suites.path / "test_own.py"
+    path.write_text(GATES)
+    suites.makeconftest(
+        "import pytest\n"
+        "@pytest.hookimpl(tryfirst=True)\n"
+        "def pytest_runtest_protocol(item):\n"
+        "    return True\n"
+    )
+    result = suites.runpytest(path, "-k", "test_dense")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["1 gates never reported a result: test_own.py::test_dense*"])
 
 
 def test_the_gate(suites):

@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from pytest_drlcompress.compression.recipe import Recipe, Step
-from pytest_drlcompress.compression.registry import Observations, Registry
+from pytest_drlcompress.compression.registry import Registry
+from pytest_drlcompress.compression.step import Observations
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.onnx_graph.export import export_onnx

@@ -1,6 +1,6 @@
 """What a quantized variant really executes, which quantizer costs most, and what to try next."""
 
-from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.compression.step import Failing
 from pytest_drlcompress.measurement.attribution import Contribution, attribute_error
 from pytest_drlcompress.onnx_graph.kernels import (
     LayerKernel,
@@ -60,13 +60,10 @@ def _better_recipe(candidate: Candidate, worst: Contribution) -> str:
     if recipe is None:
         return ""
     last = candidate.steps[-1]
-    before = "".join(f"{step}+" for step in recipe.steps[:-1])
-    if last.name in ("ptdq", "ptsq") and worst.layer == 1 and not last.options["equalize"]:
-        return f"{before}{last.name}:equalize=true"
-    if last.name == "qat":
+    suggest = candidate.kinds[last.name].suggest
+    if suggest is None:
         return ""
-    try:
-        _ = candidate.loaded.policy.network
-    except PolicyError:  # an ONNX file cannot be trained
-        return "" if last.options.get("per_channel") else f"{before}{last.name}:per_channel=true"
-    return f"{before}qat"
+    # an ONNX file cannot be trained
+    trainable = not isinstance(candidate.loaded.policy.source, bytes)
+    step = suggest(last, Failing(worst.layer, trainable))
+    return "+".join([*map(str, recipe.steps[:-1]), step]) if step else ""

@@ -1,7 +1,7 @@
 """Is an artifact as sparse as it was asked to be? Knows nothing of pytest."""
 
 from pytest_drlcompress.compression.pruning.distribution import kept_in_total, layer_counts
-from pytest_drlcompress.compression.recipe import Step
+from pytest_drlcompress.compression.step import SparsityTarget
 from pytest_drlcompress.core.errors import ArtifactError
 from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.gates.budgets import Budgets
@@ -14,14 +14,14 @@ from pytest_drlcompress.workbench.candidate import Candidate
 def judge_sparsity(candidate: Candidate, budgets: Budgets) -> Verdict:
     """Hold the zeros in the artifact's initializers to what was asked for.
 
-    That is the marker's ``target_sparsity``; else what the recipe's ``sparse`` step says, its
+    That is the marker's ``target_sparsity``; else what the recipe's own steps aim at, their
     distribution over the layers included. More zeros than asked for are welcome (rounding to
     integers makes some). Without either, the sparsity is measured and held to nothing.
     """
-    step = _sparse_step(candidate)
+    aim = _target(candidate)
     target = budgets.target_sparsity
-    if target is None and step is not None and step.amount is not None:
-        target = step.amount / 100
+    if target is None and aim is not None:
+        target = aim.share
     verdict = candidate.verdict(SPARSITY.name, target)
     try:
         layers = layer_weights(candidate.artifact.model)
@@ -40,7 +40,7 @@ def judge_sparsity(candidate: Candidate, budgets: Budgets) -> Verdict:
         if found.nonzero > allowed:
             state = State.FAIL
             reason = f"{found.nonzero - allowed} weights too many are not zero. {reason}"
-    distribution = "global" if step is None else str(step.options["distribution"])
+    distribution = "global" if aim is None else aim.distribution
     if budgets.target_sparsity is None and target is not None and distribution != "global":
         counts = layer_counts(shapes, target, distribution)
         over = [
@@ -66,5 +66,11 @@ def judge_sparsity(candidate: Candidate, budgets: Budgets) -> Verdict:
     )
 
 
-def _sparse_step(candidate: Candidate) -> Step | None:
-    return next((step for step in candidate.steps if step.name == "sparse"), None)
+def _target(candidate: Candidate) -> SparsityTarget | None:
+    """What the recipe aims at; the last step that aims at anything decides."""
+    targets = [
+        kind.sparsity(step)
+        for step, kind in zip(candidate.steps, candidate.kinds.values(), strict=True)
+        if kind.sparsity is not None
+    ]
+    return targets[-1] if targets else None

@@ -33,6 +33,11 @@ class Candidate:
         return self.variant.id
 
     @property
+    def recipe(self) -> str:
+        """The variant as it was asked for."""
+        return self.variant.text
+
+    @property
     def policy(self) -> str:
         """The policy's name there."""
         return self.loaded.policy.id

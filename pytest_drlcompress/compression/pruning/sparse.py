@@ -8,14 +8,17 @@ rollouts cannot show. No reward is needed, and minutes instead of a whole traini
 
 import copy
 import math
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
+from pytest_drlcompress.compression.distillation.dagger import (
+    DaggerDataset,
+    Mixture,
+    VisitedObservations,
+)
 from pytest_drlcompress.compression.distillation.loss import (
     action_loss,
     reproducible_training,
@@ -26,7 +29,7 @@ from pytest_drlcompress.compression.pruning.distribution import DISTRIBUTIONS
 from pytest_drlcompress.compression.pruning.masks import MaskedWeights, linear_weights
 from pytest_drlcompress.compression.pruning.schedule import CubicSchedule
 from pytest_drlcompress.compression.recipe import Step
-from pytest_drlcompress.compression.registry import Observations, Result, StepKind
+from pytest_drlcompress.compression.step import Observations, Result, SparsityTarget, StepKind
 from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.core.progress import step_counter
 from pytest_drlcompress.policies.network import Scale
@@ -36,86 +39,13 @@ _PRUNED_BY = 0.5
 """Share of the steps after which the final sparsity is reached; the rest is recovery."""
 
 _PRUNINGS = 100
-_TEACHER_ACTS = (0.0, 0.25, 0.0, 0.5)
-
-
-class Lessons:
-    """Observations and what the teacher does there, growing; ``(count, *shape)`` each."""
-
-    def __init__(self, teacher: nn.Module) -> None:
-        self.teacher = teacher
-        self.observations = self.answers = torch.empty(0)
-
-    @torch.no_grad()
-    def add(self, observations: NDArray[Any]) -> None:
-        """Have the teacher answer more observations."""
-        seen = torch.from_numpy(observations)
-        answers = self.teacher(seen)
-        if len(self.observations):
-            seen = torch.cat([self.observations, seen])
-            answers = torch.cat([self.answers, answers])
-        self.observations, self.answers = seen, answers
-
-
-class Mixture(nn.Module):
-    """The student, with the teacher stepping in at random: who acts in what is learned from.
-
-    A student that gets stuck (upside down, say) would teach itself nothing else for the rest of
-    each episode. Row by row of a batch, which is episode by episode, the teacher acts more
-    often: never, in a quarter of the steps, in half of them.
-    """
-
-    def __init__(self, student: nn.Module, teacher: nn.Module, seed: int) -> None:
-        super().__init__()
-        self.student, self.teacher = student, teacher
-        self._generator = torch.Generator().manual_seed(seed)
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """Actions ``(batch, *action_shape)``."""
-        actions: Tensor = self.student(observations)
-        rows = len(observations)
-        share = torch.tensor(_TEACHER_ACTS)[torch.arange(rows) % len(_TEACHER_ACTS)]
-        steps_in = torch.rand(rows, generator=self._generator) < share
-        shape = (rows, *[1] * (actions.dim() - 1))
-        return torch.where(steps_in.reshape(shape), self.teacher(observations), actions)
-
-
-@dataclass(frozen=True, eq=False)
-class VisitedObservations:
-    """``Observations`` of states that the student visited, for the steps after this one.
-
-    What comes next (quantization) must be right where the sparse network goes, and ``teacher``,
-    the dense network, is still what it is held to.
-    """
-
-    origin: Observations
-    seen: NDArray[Any]
-    teacher: nn.Module
-
-    def blank(self, count: int) -> Tensor:
-        """As the original's."""
-        return self.origin.blank(count)
-
-    def sample(self, count: int) -> NDArray[Any]:
-        """The most recent ``count`` observations, evenly taken where there are more."""
-        chosen = np.linspace(0, len(self.seen) - 1, min(count, len(self.seen))).round()
-        return np.ascontiguousarray(self.seen[chosen.astype(int)])
-
-    def describe(self, count: int) -> dict[str, Any]:
-        """The original's description, with whose observations these are."""
-        found = {**self.origin.describe(count), "policy": "the sparse student"}
-        return {**found, "observations": min(count, len(self.seen))}
-
-    def visited(self, student: nn.Module, count: int, number: int) -> NDArray[Any]:
-        """As the original's."""
-        return self.origin.visited(student, count, number)
 
 
 def _sparse(network: nn.Module, step: Step, observations: Observations) -> Result:
     assert step.amount is not None
     teacher = copy.deepcopy(network)
     with reproducible_training():
-        network, lessons, figures = train_sparse(
+        network, dataset, figures = train_sparse(
             network,
             observations,
             sparsity=step.amount / 100,
@@ -126,9 +56,14 @@ def _sparse(network: nn.Module, step: Step, observations: Observations) -> Resul
             rate=float(step.options["lr"]),
             criterion=str(step.options["criterion"]),
         )
-    seen = lessons.observations.numpy()
+    seen = dataset.observations.numpy()
     provenance = {"rollouts": observations.describe(len(seen)), **figures}
     return Result(network, provenance, VisitedObservations(observations, seen, teacher))
+
+
+def _target(step: Step) -> SparsityTarget:
+    assert step.amount is not None
+    return SparsityTarget(step.amount / 100, str(step.options["distribution"]))
 
 
 SPARSE = StepKind(
@@ -146,6 +81,7 @@ SPARSE = StepKind(
         "criterion": "fisher",
     },
     choices={"distribution": DISTRIBUTIONS, "criterion": CRITERIA},
+    sparsity=_target,
 )
 
 
@@ -162,8 +98,8 @@ def train_sparse(
     criterion: str,
     batch: int = _BATCH,
     pruned_by: float = _PRUNED_BY,
-) -> tuple[nn.Module, Lessons, dict[str, Any]]:
-    """A sparse network that acts as ``network`` does, the lessons it learned, and figures.
+) -> tuple[nn.Module, DaggerDataset, dict[str, Any]]:
+    """A sparse network that acts as ``network`` does, what it learned from, and figures.
 
     ``samples`` observations are collected at the start and in each of ``rounds`` rounds, evenly
     spread over the steps before the last tenth. The same arguments give the same weights.
@@ -173,12 +109,12 @@ def train_sparse(
     """
     original = copy.deepcopy(network).eval()
     teacher, _ = split(original)
-    lessons = Lessons(teacher)
+    dataset = DaggerDataset(teacher)
     first = observations.sample(samples)
-    lessons.add(first)
+    dataset.add(first)
     network = standardize(network, first)
     student, head = split(network)
-    loss = action_loss(head, lessons.answers)
+    loss = action_loss(head, dataset.answers)
     weights = MaskedWeights(linear_weights(network), distribution)
     saliency = Saliency(weights.weights, criterion)
     schedule = CubicSchedule.over(
@@ -193,16 +129,16 @@ def train_sparse(
             if done % every == every // 2 and number < rounds:
                 number += 1
                 both = Mixture(network, original, number)
-                lessons.add(observations.visited(both, samples, number))
+                dataset.add(observations.visited(both, samples, number))
             if schedule.reached(done) > pruned:
                 pruned = schedule.reached(done)
                 weights.prune(schedule.at(done), saliency.scores())
                 weights.apply(optimizer)
             for group in optimizer.param_groups:
                 group["lr"] = _learning_rate(rate, done / steps, pruned_by)
-            rows = torch.randint(len(lessons.observations), (batch,), generator=generator)
+            rows = torch.randint(len(dataset.observations), (batch,), generator=generator)
             optimizer.zero_grad()
-            value = loss(student(lessons.observations[rows]), lessons.answers[rows])
+            value = loss(student(dataset.observations[rows]), dataset.answers[rows])
             value.backward()  # type: ignore[no-untyped-call]
             saliency.observe()
             optimizer.step()
@@ -218,7 +154,7 @@ def train_sparse(
     weights.adopt_zeros()
     return (
         network,
-        lessons,
+        dataset,
         {
             "sparsity": weights.sparsity,
             "by_layer": {name: 1 - float(m.mean()) for name, m in weights.masks.items()},
@@ -226,7 +162,7 @@ def train_sparse(
             "criterion": criterion,
             "steps": steps,
             "rounds": rounds,
-            "observations": len(lessons.observations),
+            "observations": len(dataset.observations),
             "loss_on_own_rollouts": held_out,
         },
     )

@@ -8,7 +8,6 @@ so that any runtime gains without sparse kernels. What gives the actions is neve
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -17,14 +16,11 @@ from torch import Tensor, nn
 
 from pytest_drlcompress.compression.pruning.tracing import (
     UNTRACEABLE,
-    count_macs,
     count_parameters,
     is_layer,
     traced_outputs,
     tracing,
 )
-from pytest_drlcompress.compression.recipe import Step
-from pytest_drlcompress.compression.registry import Observations, Result, StepKind
 from pytest_drlcompress.core.errors import RecipeError
 
 _ROOTS = [tp.ops.TORCH_CONV, tp.ops.TORCH_LINEAR]
@@ -172,57 +168,6 @@ def prunable_layers(network: nn.Module, observation: Tensor) -> dict[str, int]:
     if not hidden:
         raise RecipeError("this network has no hidden layer whose channels could be pruned")
     return {name: hidden[name] for name in names.values() if name in hidden}
-
-
-def _apply(network: nn.Module, step: Step, observations: Observations, *, p: int) -> Result:
-    share, round_to = cast("float", step.amount) / 100, int(step.options["round_to"])
-    observation = observations.blank(2)
-    widths = prunable_layers(network, observation)
-    if step.options["of"] == "parameters":
-        plan = plan_parameters(network, observation, widths, share, round_to)
-    else:
-        plan = plan_channels(widths, share, round_to)
-    before = (count_parameters(network), count_macs(network, observation))
-    training: dict[str, Any] = {}
-    if step.options["train"] == "distill":
-        from pytest_drlcompress.compression.pruning.structured_training import prune_with_training
-
-        samples, steps = int(step.options["samples"]), int(step.options["steps"])
-        network, training = prune_with_training(
-            network, observations.sample(samples), p=p, plan=plan, steps=steps
-        )
-        training["rollouts"] = observations.describe(samples)
-    else:
-        prune(network, observation, p=p, plan=plan)
-    after = (count_parameters(network), count_macs(network, observation))
-    return Result(
-        network.eval(),
-        {
-            "channels": {name: [plan.width[name], plan.keep[name]] for name in plan.keep},
-            "channels_pruned": round(plan.achieved, 4),
-            "parameters": [before[0], after[0]],
-            "parameters_pruned": round(1 - after[0] / before[0], 4),
-            "macs": [before[1], after[1]],
-            **({"training": training} if training else {}),
-        },
-    )
-
-
-def _kind(p: int) -> StepKind:
-    return StepKind(
-        f"l{p}",
-        "network",
-        partial(_apply, p=p),
-        f"structured pruning by group L{p} norm: so many per cent of each hidden layer's channels",
-        amount=(0, 100),
-        options={
-            "of": "channels", "round_to": 1, "train": "none", "samples": 16384, "steps": 4000
-        },
-        choices={"of": ("channels", "parameters"), "train": ("none", "distill")},
-    )  # fmt: skip
-
-
-L1, L2 = _kind(1), _kind(2)
 
 
 def _plan(widths: Mapping[str, int], share: float, round_to: int) -> Plan:

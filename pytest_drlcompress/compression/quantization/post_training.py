@@ -25,7 +25,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from pytest_drlcompress.compression.quantization.equalize import equalize_observation
 from pytest_drlcompress.compression.recipe import Step
-from pytest_drlcompress.compression.registry import Observations, Result, StepKind
+from pytest_drlcompress.compression.step import Failing, Observations, Result, StepKind
 from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.onnx_graph.placement import LINEAR
 
@@ -108,6 +108,16 @@ _METHODS = MappingProxyType(
     {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}
 )
 
+
+def _suggest(step: Step, failing: Failing) -> str:
+    """Calibrate the observation's dimensions to one range, else train, else spend more scales."""
+    if failing.worst_layer == 1 and not step.options["equalize"]:
+        return f"{step.name}:equalize=true"
+    if failing.trainable:
+        return "qat"
+    return "" if step.options["per_channel"] else f"{step.name}:per_channel=true"
+
+
 PTDQ = StepKind(
     "ptdq",
     "graph",
@@ -115,6 +125,7 @@ PTDQ = StepKind(
     "post-training dynamic quantization: 8-bit weights, activations quantized at run time",
     options={"per_channel": False, "equalize": False, "samples": 2048},
     quantizes=True,
+    suggest=_suggest,
 )
 PTSQ = StepKind(
     "ptsq",
@@ -124,6 +135,7 @@ PTSQ = StepKind(
     options={"per_channel": False, "equalize": False, "samples": 2048, "method": "minmax"},
     choices={"method": tuple(_METHODS)},
     quantizes=True,
+    suggest=_suggest,
 )
 
 

@@ -31,7 +31,7 @@ from pytest_drlcompress.compression.quantization.packed import PackedWeight, wri
 from pytest_drlcompress.compression.quantization.post_training import quantize_statically
 from pytest_drlcompress.compression.quantization.quantizer import quantize
 from pytest_drlcompress.compression.recipe import Step
-from pytest_drlcompress.compression.registry import Observations, Result, StepKind
+from pytest_drlcompress.compression.step import Observations, Result, StepKind
 from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.onnx_graph.export import export_onnx, export_program
 from pytest_drlcompress.onnx_graph.placement import only_weights, read_placement, write_arrays
