@@ -18,7 +18,7 @@ class Emulator(gym.Wrapper):
         super().__init__(env)
         self._seed, self._noops = seed, noops
 
-    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
         inner: Any = self.env.unwrapped
         inner.ale.setInt("random_seed", self._seed)
         inner.load_game()
