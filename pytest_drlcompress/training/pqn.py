@@ -6,24 +6,19 @@ same network. Its layer normalisation is left out: the networks are those of Mni
 Ivanov et al., and learn without. Rewards are clipped to their sign, as DQN's are.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from pytest_drlcompress.core.errors import TrainingError
-from pytest_drlcompress.environments.atari.vector import make_vector
-from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.training.image_networks import IMAGE_NETWORKS, make_image_network
+from pytest_drlcompress.training.image_learner import ImageLearner, q_values, settings_of
 from pytest_drlcompress.training.recipes import TrainingRecipe
-
-_CHECKPOINT = "pqn.pt"
 
 
 @dataclass(frozen=True)
@@ -47,69 +42,19 @@ class PqnSettings:
     life_loss_ends: bool = True
     warmup: int = 20
 
-    @classmethod
-    def of(cls, recipe: TrainingRecipe) -> "PqnSettings":
-        """The settings of ``recipe``.
 
-        Raises:
-            TrainingError: a hyperparameter that PQN does not have, or no such network.
-        """
-        unknown = set(recipe.hyperparameters) - {field.name for field in fields(cls)}
-        if unknown:
-            raise TrainingError(f"{recipe.id}: PQN has no {', '.join(sorted(unknown))}")
-        if recipe.network not in IMAGE_NETWORKS:
-            raise TrainingError(
-                f"{recipe.id}: network {recipe.network!r} is not one of {', '.join(IMAGE_NETWORKS)}"
-            )
-        return cls(**recipe.hyperparameters)
+class Pqn(ImageLearner):
+    """See the module."""
 
-
-class Pqn:
-    """A learner at ``steps`` environment steps; ``learn`` goes on, ``save`` keeps it.
-
-    ``source`` is the folder of a checkpoint to go on from.
-
-    Raises:
-        TrainingError: hyperparameters it does not have, or an environment that is no Atari game.
-    """
+    checkpoint = "pqn.pt"
 
     def __init__(self, recipe: TrainingRecipe, steps: int, seed: int, source: Path | None) -> None:
-        self.settings = PqnSettings.of(recipe)
-        self.steps = steps
-        self._spec, self._seed, self._slots = EnvSpec.parse(recipe.environment), seed, recipe.n_envs
-        atari = self._spec.atari
-        if atari is None or atari.preprocessing != "gymnasium":
-            raise TrainingError(f"{recipe.id}: PQN trains on Atari with preprocessing=gymnasium")
-        self._atari = atari
-        torch.manual_seed(seed)
-        self._actions = self._spec.action.n
-        self.network = make_image_network(recipe.network, atari.stack, self._actions)
-        stored: Mapping[str, Any] | None = None
-        if source is not None:
-            stored = torch.load(source / _CHECKPOINT, weights_only=True)
-            self.network.load_state_dict(stored["network"])
-        self.network = self.network.to(memory_format=torch.channels_last)
-        self._body = self.network[1:]
-        self._optimizer = torch.optim.Adam(
-            self.network.parameters(), self.settings.learning_rate, eps=1e-5, fused=True
-        )
-        if stored is not None:
-            self._optimizer.load_state_dict(stored["optimizer"])
-
-    def save(self, folder: Path) -> None:
-        """Write what the next segment starts from into ``folder``."""
-        state = {"network": self.network.state_dict(), "optimizer": self._optimizer.state_dict()}
-        torch.save(state, folder / _CHECKPOINT)
+        self.settings = settings_of(PqnSettings, recipe)
+        super().__init__(recipe, self.settings.learning_rate, steps, seed, source)
 
     def learn(self, steps: int, on_steps: Callable[[int], None]) -> None:
-        """At least ``steps`` more environment steps, in whole rollouts, on fresh episodes."""
-        env = make_vector(
-            self._spec.id,
-            self._atari,
-            self._slots,
-            autoreset="SameStep",
-            life_loss_info=self.settings.life_loss_ends,
-        )
+        """As the base class says."""
+        env = self._environments(life_loss_info=self.settings.life_loss_ends)
         random = np.random.default_rng(self._seed)
         observations, _ = env.reset(seed=random.integers(2**31, size=self._slots))
         batch = _Batch(self.settings.rollout, observations)
@@ -164,26 +109,17 @@ class Pqn:
         rate = settings.learning_rate * min(1.0, (iteration + 1) / settings.warmup)
         self._optimizer.param_groups[0]["lr"] = rate
         for _ in range(settings.epochs):
-            for rows in torch.randperm(len(targets)).split(settings.batch_size):
-                chosen = self._q(observations[rows]).gather(1, actions[rows, None]).squeeze(1)
+            order = torch.randperm(len(targets))
+            for first in range(0, len(targets), settings.batch_size):
+                rows = order[first : first + settings.batch_size]
+                values = q_values(self.network, observations[rows])
+                chosen = values.gather(1, actions[rows, None]).squeeze(1)
                 loss = functional.smooth_l1_loss(chosen, targets[rows])
-                self._optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                nn.utils.clip_grad_norm_(
-                    self.network.parameters(), settings.max_grad_norm, foreach=True
-                )
-                self._optimizer.step()
+                self._descend(loss, settings.max_grad_norm)
 
     @torch.no_grad()
     def _values(self, observations: Tensor) -> Tensor:
-        return self._q(observations)
-
-    def _q(self, observations: Tensor) -> Tensor:
-        # bfloat16 is twice as fast here; every value of a byte is one of its own
-        images = observations.to(torch.bfloat16).mul_(1 / 255)
-        with torch.autocast("cpu", torch.bfloat16):
-            values: Tensor = self._body(images.contiguous(memory_format=torch.channels_last))
-        return values.float()
+        return q_values(self.network, observations)
 
 
 class _Batch:

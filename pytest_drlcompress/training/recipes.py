@@ -11,7 +11,7 @@ from typing import Any
 from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.environments.spec import EnvSpec
 
-ALGORITHMS = ("sac", "td3", "ddpg", "ppo", "trpo", "pqn")
+ALGORITHMS = ("sac", "td3", "ddpg", "ppo", "trpo", "pqn", "distillation")
 OFF_POLICY = ("sac", "td3", "ddpg")
 
 
@@ -22,8 +22,8 @@ class TrainingRecipe:
     ``steps`` counts environment steps over all ``n_envs`` environments, ``segment`` the steps
     between checkpoints. ``hyperparameters`` go to the SB3 algorithm, ``net_arch`` and
     ``activation`` to its policy; ``network`` names the one of an image policy instead
-    (``image_networks``). ``published`` is the return this is compared with and
-    ``source`` where it and the hyperparameters come from.
+    (``image_networks``), ``teacher`` the baseline that ``distillation`` learns from. ``published``
+    is the return this is compared with and ``source`` where it and the hyperparameters come from.
     """
 
     id: str
@@ -39,6 +39,7 @@ class TrainingRecipe:
     log_std_init: float = 0.0
     action_noise: float = 0.0
     network: str = ""
+    teacher: str = ""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     published: float | None = None
     source: str = ""
@@ -48,8 +49,9 @@ class TrainingRecipe:
         data = dataclasses.asdict(self)
         data["net_arch"] = list(self.net_arch)
         data["hyperparameters"] = dict(self.hyperparameters)
-        if not self.network:  # older checkpoints and records know no image policies
-            del data["network"]
+        for later in ("network", "teacher"):  # older checkpoints and records do not have these
+            if not data[later]:
+                del data[later]
         return data
 
 
@@ -127,6 +129,8 @@ def _recipe(path: Path, baseline: str, table: dict[str, Any]) -> TrainingRecipe:
             f"{path}: [{baseline}] has unknown algorithm {recipe.algorithm!r}; known:"
             f" {', '.join(ALGORITHMS)}"
         )
+    if (recipe.algorithm == "distillation") != bool(recipe.teacher):
+        raise TrainingError(f"{path}: [{baseline}]: distillation, and nothing else, has a teacher")
     if recipe.steps <= 0 or recipe.segment <= 0:
         raise TrainingError(f"{path}: [{baseline}] needs steps > 0 and segment > 0")
     return recipe

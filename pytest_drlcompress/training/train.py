@@ -18,16 +18,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import LEAST_SLOTS, SLOTS, rollout
 from pytest_drlcompress.onnx_graph.export import export_onnx
-from pytest_drlcompress.policies.store import save_network
+from pytest_drlcompress.policies.network import Argmax
+from pytest_drlcompress.policies.store import RECORD, load_policy, save_network
 from pytest_drlcompress.runtime.onnxruntime import OnnxController
 from pytest_drlcompress.training import checkpoint
 from pytest_drlcompress.training.checkpoint import TrainingState
@@ -49,19 +50,27 @@ def train(
     recipe: TrainingRecipe,
     work: Path,
     *,
+    baselines: Path = Path("baselines"),
     on_segment: Callable[[TrainingState], None] = lambda state: None,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> TrainingState:
     """Train (or resume) in ``work``; the best network is then in ``work / "best"``.
 
-    ``on_segment`` is told each new state, ``on_steps`` the steps trained so far.
+    A recipe's teacher is in ``baselines``. ``on_segment`` is told each new state, ``on_steps`` the
+    steps trained so far.
+
+    Raises:
+        TrainingError: a recipe that cannot be trained.
     """
     set_threads()
     state = _resumed(recipe, work)
     spec = EnvSpec.parse(recipe.environment)
     while state.steps < recipe.steps:
         started = time.monotonic()
-        segment = _IMAGE_SEGMENTS.get(recipe.algorithm, _sb3_segment)(recipe, work, state, on_steps)
+        if recipe.network:
+            segment = _image_segment(recipe, work, baselines, state, on_steps)
+        else:
+            segment = _sb3_segment(recipe, work, state, on_steps)
         value = evaluate(segment.network, spec)
         best = state.best_return is None or value > state.best_return
         if best:
@@ -102,14 +111,28 @@ def _sb3_segment(
     return Segment(int(model.num_timesteps), network, save)
 
 
-def _pqn_segment(
-    recipe: TrainingRecipe, work: Path, state: TrainingState, on_steps: Callable[[int], None]
+def _image_segment(
+    recipe: TrainingRecipe,
+    work: Path,
+    baselines: Path,
+    state: TrainingState,
+    on_steps: Callable[[int], None],
 ) -> Segment:
+    from pytest_drlcompress.training.image_learner import ImageLearner
     from pytest_drlcompress.training.image_networks import greedy
-    from pytest_drlcompress.training.pqn import Pqn
 
     source = work / f"segment-{state.segment}" if state.segment else None
-    learner = Pqn(recipe, state.steps, _segment_seed(recipe, state), source)
+    seed = _segment_seed(recipe, state)
+    learner: ImageLearner
+    if recipe.teacher:
+        from pytest_drlcompress.training.policy_distillation import PolicyDistillation
+
+        teacher = teacher_network(recipe, baselines)
+        learner = PolicyDistillation(recipe, teacher, state.steps, seed, source)
+    else:
+        from pytest_drlcompress.training.pqn import Pqn
+
+        learner = Pqn(recipe, state.steps, seed, source)
     learner.learn(min(recipe.segment, recipe.steps - state.steps), on_steps)
     return Segment(
         learner.steps,
@@ -118,8 +141,27 @@ def _pqn_segment(
     )
 
 
-_IMAGE_SEGMENTS = MappingProxyType({"pqn": _pqn_segment})
-"""The algorithms that are this package's own."""
+def teacher_network(recipe: TrainingRecipe, baselines: Path) -> nn.Sequential:
+    """The Q values of the recipe's teacher.
+
+    Raises:
+        TrainingError: it has not been trained, or acts in another environment.
+    """
+    folder = baselines / recipe.teacher
+    if not (folder / RECORD).exists():
+        raise TrainingError(
+            f"{recipe.id} learns from {recipe.teacher}, which {baselines} does not hold: train"
+            f" {recipe.teacher} first"
+        )
+    policy = load_policy(folder)
+    network = policy.network
+    assert isinstance(network, nn.Sequential)
+    if policy.env != EnvSpec.parse(recipe.environment) or type(network[-1]) is not Argmax:
+        raise TrainingError(
+            f"{recipe.id} learns from {recipe.teacher}, which acts in {policy.env}: both need the"
+            " same environment and discrete actions"
+        )
+    return network[:-1]
 
 
 def evaluate(network: nn.Module, spec: EnvSpec) -> float:
