@@ -161,7 +161,7 @@ def teacher_network(recipe: TrainingRecipe, baselines: Path) -> nn.Sequential:
             f"{recipe.id} learns from {recipe.teacher}, which acts in {policy.env}: both need the"
             " same environment and discrete actions"
         )
-    return network[:-1]
+    return nn.Sequential(*list(network)[:-1])
 
 
 def evaluate(network: nn.Module, spec: EnvSpec) -> float:
