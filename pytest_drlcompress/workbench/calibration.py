@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.runtime.torch import TorchActor
@@ -32,6 +33,7 @@ class OwnRollouts:
 
     observed: Callable[[int, int], NDArray[Any]]
     env: EnvSpec
+    engines: Engines = OUR_ENGINES
 
     def blank(self, count: int) -> Tensor:
         """Zeros, to trace a network."""
@@ -62,7 +64,12 @@ class OwnRollouts:
         rows: list[NDArray[Any]] = []
         seeds = range(first, first + _EPISODES_PER_ROUND)
         episodes = rollout(
-            self.env, TorchActor(student), seeds, record=True, slots=EPISODES_PER_SAMPLE
+            self.env,
+            TorchActor(student),
+            seeds,
+            record=True,
+            slots=EPISODES_PER_SAMPLE,
+            engines=self.engines,
         )
         with closing(episodes):
             for episode in episodes:

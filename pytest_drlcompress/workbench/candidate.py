@@ -16,7 +16,7 @@ from pytest_drlcompress.core.errors import ArtifactError
 from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.core.verdict import Verdict
 from pytest_drlcompress.measurement.action_error import ActionError, measure_action_error
-from pytest_drlcompress.runtime.onnxruntime import OnnxController
+from pytest_drlcompress.runtime.controller import Controller
 from pytest_drlcompress.workbench.loaded import LoadedPolicy
 
 
@@ -81,7 +81,7 @@ class Candidate:
         return loaded.compressed(recipe)
 
     @cached_property
-    def controller(self) -> OnnxController:
+    def controller(self) -> Controller:
         """What runs ``artifact``.
 
         Raises:
