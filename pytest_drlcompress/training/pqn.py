@@ -88,7 +88,8 @@ class Pqn:
         if source is not None:
             stored = torch.load(source / _CHECKPOINT, weights_only=True)
             self.network.load_state_dict(stored["network"])
-        self.network = self.network.to(memory_format=torch.channels_last)
+        # in place; torch's stubs know of no memory format alone
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._body = self.network[1:]
         self._optimizer = torch.optim.Adam(
             self.network.parameters(), self.settings.learning_rate, eps=1e-5, fused=True
@@ -164,11 +165,11 @@ class Pqn:
         rate = settings.learning_rate * min(1.0, (iteration + 1) / settings.warmup)
         self._optimizer.param_groups[0]["lr"] = rate
         for _ in range(settings.epochs):
-            for rows in torch.randperm(len(targets)).split(settings.batch_size):
+            for rows in torch.split(torch.randperm(len(targets)), settings.batch_size):
                 chosen = self._q(observations[rows]).gather(1, actions[rows, None]).squeeze(1)
                 loss = functional.smooth_l1_loss(chosen, targets[rows])
                 self._optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(
                     self.network.parameters(), settings.max_grad_norm, foreach=True
                 )

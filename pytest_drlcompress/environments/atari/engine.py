@@ -50,7 +50,7 @@ class AtariVectorEnv:
             for first in range(0, slots, _GROUP)
         ]
         self._fresh = np.ones(len(self._groups), np.bool_)
-        shape = self._groups[0].single_observation_space.shape
+        shape = self._groups[0].single_observation_space.shape or ()
         self.observations: NDArray[Any] = np.zeros((slots, *shape), np.uint8)
         self.failures: dict[int, EpisodeError] = {}
 
