@@ -11,9 +11,8 @@ import pytest
 from pytest_drlcompress.baselines.changes import NOISE
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.core.settings import default_settings
-from pytest_drlcompress.measurement.action_error import measure_action_error
 from pytest_drlcompress.workbench import calibration as calibration_room
-from pytest_drlcompress.workbench import workbench
+from pytest_drlcompress.workbench import loaded
 from pytest_drlcompress.workbench.workbench import Workbench
 
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
@@ -25,20 +24,14 @@ PAIRS = 6
 @pytest.mark.parametrize("policy", POLICIES)
 def test_other_seeds_stay_within_the_noise(policy, monkeypatch):
     """Other episodes to calibrate on and to compare on, as another processor would give."""
-    calibration, probe = calibration_room.CALIBRATION_SEEDS, workbench.PROBE_SEEDS
+    calibration, probe = calibration_room.CALIBRATION_SEEDS, loaded.PROBE_SEEDS
     errors: dict[str, list[float]] = {recipe: [] for recipe in RECIPES}
     for pair in range(PAIRS):
         monkeypatch.setattr(calibration_room, "CALIBRATION_SEEDS", calibration + 1000 * pair)
-        monkeypatch.setattr(workbench, "PROBE_SEEDS", probe + 1000 * pair)
+        monkeypatch.setattr(loaded, "PROBE_SEEDS", probe + 1000 * pair)
         bench = Workbench(default_settings(baselines=BASELINES, workers=1), builtin_registry())
         for recipe in RECIPES:
-            error = measure_action_error(
-                bench.controller(policy, ""),
-                bench.controller(policy, recipe),
-                bench.probe_observations(policy),
-                bench.load(policy).policy.env.action,
-            )
-            errors[recipe].append(error.mean)
+            errors[recipe].append(bench.candidate(policy, recipe).action_error().mean)
         bench.close()
     factor, floor = NOISE
     for recipe, found in errors.items():

@@ -26,21 +26,21 @@ REPEATS = int(os.environ.get("DRLC_BENCHMARK_REPEATS", "10"))
 JUDGE = """
 import json, sys
 from pathlib import Path
+from pytest_drlcompress import Workbench, builtin_registry, default_settings
 from pytest_drlcompress.gates.budgets import Budgets
-from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.gates.latency import judge_latency
-from pytest_drlcompress.core.settings import default_settings
-from pytest_drlcompress.workbench.workbench import Workbench
 
 policy, asked = sys.argv[1], json.loads(sys.argv[2])
 settings = default_settings(policies=(policy,), baselines=Path("baselines"))
 bench = Workbench(settings, builtin_registry())
-for variant in ("", *{variant for variant, _ in asked}):
-    bench.controller(policy, variant).act_one(bench.probe_observations(policy)[0])
+loaded = bench.load(policy)
+candidates = {variant: bench.candidate(policy, variant) for variant, _ in asked}
+for judged in (loaded, *candidates.values()):
+    judged.controller.act_one(loaded.probe_observations[0])
 print("ready", flush=True)
 sys.stdin.readline()
 for variant, limit in asked:
-    verdict = judge_latency(bench, policy, variant, Budgets(max_latency_ratio=limit))
+    verdict = judge_latency(candidates[variant], Budgets(max_latency_ratio=limit))
     print(json.dumps(verdict.to_json()), flush=True)
 bench.close()
 """

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from pytest_drlcompress.core.artifact import Artifact
     from pytest_drlcompress.core.settings import default_settings
     from pytest_drlcompress.core.verdict import State, Verdict
+    from pytest_drlcompress.environments.engines import engine_choice
     from pytest_drlcompress.environments.spec import EnvSpec
-    from pytest_drlcompress.evaluation.rollout import engine_choice, rollout
+    from pytest_drlcompress.evaluation.rollout import rollout
     from pytest_drlcompress.onnx_graph.export import export_onnx
     from pytest_drlcompress.plugin.gate import Gate
     from pytest_drlcompress.policies.policy import Policy
@@ -50,7 +51,7 @@ _HOMES = {
     "Workbench": "workbench.workbench",
     "builtin_registry": "compression.registry",
     "default_settings": "core.settings",
-    "engine_choice": "evaluation.rollout",
+    "engine_choice": "environments.engines",
     "export_onnx": "onnx_graph.export",
     "export_sparse": "compression.in_training.export",
     "load_policy": "policies.store",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pytest_drlcompress.core.errors import DrlcError
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 2 and a line on standard error for what the user can mend."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command; ``run`` in what it parses carries the command out."""
     from pytest_drlcompress.cli import (
         baselines,
         compare,
@@ -39,11 +39,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 2 and a line on standard error for what the user can mend."""
+    parser = build_parser()
     try:
+        arguments = parser.parse_args(argv)
         code: int = arguments.run(arguments)
     except DrlcError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:  # no file's fault: a defect, whose traceback is needed
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -33,11 +33,11 @@ class TestWhereALimitComesFrom:
         ini = default_settings()
         object.__setattr__(ini, "max_bytes", 4.0)
         marked, unmarked = Budgets(max_bytes=2.0), Budgets()
-        assert marked.cost("max_bytes", cli, recorded) == 1
-        assert marked.cost("max_bytes", ini, recorded) == 2
-        assert unmarked.cost("max_bytes", ini, recorded) == 3
-        assert unmarked.cost("max_bytes", ini) == 4
-        assert unmarked.cost("max_bytes", default_settings()) is None
+        assert marked.limit("max_bytes", cli, recorded) == 1
+        assert marked.limit("max_bytes", ini, recorded) == 2
+        assert unmarked.limit("max_bytes", ini, recorded) == 3
+        assert unmarked.limit("max_bytes", ini) == 4
+        assert unmarked.limit("max_bytes", default_settings()) is None
 
     def test_a_baseline_may_say_it_for_one_variant_or_all_others(self):
         stored = {"ptdq": {"max_bytes": "80kB"}, "*": {"max_latency_ratio": 1.5}}
@@ -48,10 +48,10 @@ class TestWhereALimitComesFrom:
         recorded = recorded_budgets({"ptdq": {"max_action_error": 0.01}}, "ptdq")
         cli = default_settings(max_action_error=0.04)
         marked, unmarked = Budgets(max_action_error=0.02), Budgets()
-        assert marked.action_error(cli, recorded) == 0.04
-        assert marked.action_error(default_settings(), recorded) == 0.02
-        assert unmarked.action_error(default_settings(), recorded) == 0.01
-        assert unmarked.action_error(default_settings()) == 0.05
+        assert marked.limit("max_action_error", cli, recorded) == 0.04
+        assert marked.limit("max_action_error", default_settings(), recorded) == 0.02
+        assert unmarked.limit("max_action_error", default_settings(), recorded) == 0.01
+        assert unmarked.limit("max_action_error", default_settings()) == 0.05
 
     @pytest.mark.parametrize("entry", [{"max_byte": 1}, {"max_bytes": -1}, {"fits": "much"}])
     def test_a_wrong_one_is_refused(self, entry):

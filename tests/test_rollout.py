@@ -5,12 +5,12 @@ import pytest
 from counting import Mirror, counting, expected
 
 from pytest_drlcompress.core.errors import ActionError, EnvironmentSpecError, EpisodeError
+from pytest_drlcompress.environments.engines import engine_choice
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.episodes import run_episodes
 from pytest_drlcompress.evaluation.rollout import (
     RandomActor,
     ZeroActor,
-    make_vector_env,
     rollout,
 )
 
@@ -29,7 +29,7 @@ def test_episodes_come_in_the_order_of_their_seeds():
 def test_a_finished_slot_is_refilled_at_once():
     """Started in order, none waits for the slowest: 4 slots, lengths 7 1 1 1 1 1 1 7."""
     started = []
-    envs = make_vector_env(counting(), 4)
+    envs = engine_choice(counting()).vector_env(4)
     spec = counting()
     episodes = run_episodes(
         envs,
@@ -89,7 +89,7 @@ def test_after_a_fault_only_the_episodes_before_it_are_finished():
     spec = counting(fault="raise", faulty=5, at=1)
     started, steps = [], []
     episodes = run_episodes(
-        make_vector_env(spec, 3),
+        engine_choice(spec).vector_env(3),
         Mirror(),
         spec.action,
         [6, 5, 13, 20],

@@ -12,9 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, quantize_dynamic, quantize_static
 
 from pytest_drlcompress.core.errors import ActionError
+from pytest_drlcompress.environments.engines import engine_choice
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.executors.local import WorkerPool
-from pytest_drlcompress.evaluation.rollout import engine_choice, rollout
+from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
 # violent actions on a body that never falls: rounding differences grow by orders within 150 steps

@@ -3,12 +3,10 @@
 import gymnasium as gym
 import pytest
 
+from pytest_drlcompress.environments.engines import engine_choice
 from pytest_drlcompress.environments.mujoco import engine as mujoco_engine
 from pytest_drlcompress.environments.perturbation import UNPERTURBED
 from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.evaluation.rollout import (
-    engine_choice,
-)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*out of date")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from zoo import zoo_path
 
-from pytest_drlcompress.environments.gymnasium import GymnasiumVectorEnv
+from pytest_drlcompress.environments.gymnasium import GymnasiumEngine, GymnasiumVectorEnv
 from pytest_drlcompress.environments.mujoco import engine as mujoco_engine
 from pytest_drlcompress.environments.mujoco import vector_env as mujoco_vector_env
 from pytest_drlcompress.environments.mujoco.engine import mujoco_setup
@@ -41,7 +41,7 @@ class Pair:
     def __init__(self, spec, seeds, perturbation=UNPERTURBED):
         slots = len(seeds)
         self.fast = MujocoVectorEnv(mujoco_setup(spec, perturbation), slots)
-        self.slow = GymnasiumVectorEnv(spec, slots, perturbation.change_environment)
+        self.slow = GymnasiumEngine(spec, perturbation).vector_env(slots)
         self.busy = np.ones(slots, np.bool_)
         self.lengths = np.zeros(slots, np.int64)
         for slot, seed in enumerate(seeds):

@@ -47,7 +47,7 @@ def test_what_is_stored_is_found(baselines, stored):
     assert found.provenance == {"a": 1, "made": {"how": "in training"}}
     assert load_variant(baselines / "trpo-hopper", "trpo-hopper", "sparse@95") is None
     bench = Workbench(default_settings(baselines=baselines), builtin_registry())
-    assert bench.artifact("trpo-hopper", "sparse@95+qat").model == b"onnx"
+    assert bench.candidate("trpo-hopper", "sparse@95+qat").artifact.model == b"onnx"
 
 
 def test_a_changed_file_is_an_error(baselines, stored):
@@ -126,12 +126,13 @@ def test_a_stored_variant_is_not_made_again_for_its_cell(baselines, tmp_path, ca
 def test_recipes_that_begin_alike_share_that_work_and_nothing_else(baselines):
     bench = Workbench(default_settings(baselines=baselines), builtin_registry())
     recipes = [RECIPE, f"{RECIPE}+qat:steps=20,samples=300", f"{RECIPE}+ptsq", RECIPE]
-    together = [bench.compressed("trpo-hopper", recipe) for recipe in recipes]
-    stage = bench._stage("trpo-hopper", str(builtin_registry().resolve(parse_recipe(RECIPE))))
-    assert bench._stage.cache_info().misses == 1
+    loaded = bench.load("trpo-hopper")
+    together = [loaded.compressed(parse_recipe(recipe)) for recipe in recipes]
+    stage = loaded._stage(str(builtin_registry().resolve(parse_recipe(RECIPE))))
+    assert loaded._stage.cache_info().misses == 1
     assert all(shared.cpu_seconds > stage.cpu_seconds > 0 for shared in together)
     for recipe, shared in zip(recipes, together, strict=True):
         fresh = Workbench(default_settings(baselines=baselines), builtin_registry())
-        alone = fresh.compressed("trpo-hopper", recipe)
+        alone = fresh.load("trpo-hopper").compressed(parse_recipe(recipe))
         assert alone.sha256 == shared.sha256
         assert alone.provenance == shared.provenance

@@ -14,7 +14,10 @@ import pytest
 from filelock import FileLock
 from safetensors.numpy import load_file
 
+from conftest import ROOT
+from pytest_drlcompress.__main__ import main
 from pytest_drlcompress.core.errors import TrainingError
+from pytest_drlcompress.training.models import check_hyperparameters
 from pytest_drlcompress.training.recipes import choose, find, read_recipes
 from pytest_drlcompress.training.train import train as run_training
 
@@ -39,6 +42,8 @@ normalize = true
 net_arch = [16, 16]
 hyperparameters = {learning_starts = 100, batch_size = 32, train_freq = 8, gradient_steps = 2}
 """
+
+WHOLE = '[a]\nalgorithm = "sac"\nenvironment = "Pendulum-v1"\nsteps = 1\nsegment = 1\n'
 
 
 def command(folder, *arguments):
@@ -181,11 +186,51 @@ class TestRecipes:
                 '[a]\nalgorithm = "sac"\nenvironment = "E"\nsteps = 0\nsegment = 1',
                 "needs steps > 0",
             ),
+            ("a = 3", "a must be a table"),
+            ("defaults = 3", "defaults must be a table"),
+            ("defaults.sac = 3", "defaults.sac must be a table"),
+            (f"{WHOLE}hyperparameters = 3", "needs hyperparameters as a table, not 3"),
+            (f"{WHOLE}seed = -1", "needs seed >= 0, a whole number, not -1"),
+            (f"{WHOLE}n_envs = 1.5", "needs n_envs > 0, a whole number, not 1.5"),
+            (f"{WHOLE}n_envs = true", "needs n_envs > 0, a whole number, not True"),
+            (f"{WHOLE}normalize = 1", "needs normalize true or false, not 1"),
+            (f"{WHOLE}net_arch = 64", "needs net_arch as whole numbers in brackets"),
+            (f"{WHOLE}net_arch = [64, 0]", "needs net_arch as whole numbers in brackets"),
+            (f"{WHOLE}activation = 'Swish'", "needs activation one of ReLU, Tanh"),
+            (f"{WHOLE}action_noise = nan", "needs action_noise >= 0, a number, not nan"),
+            (f"{WHOLE}log_std_init = inf", "needs log_std_init as a finite number, not inf"),
+            (f"{WHOLE}published = 'x'", "needs published as a finite number"),
+            (WHOLE.replace("[a]", "['../a']"), "needs id of letters, digits"),
+            (WHOLE.replace("steps = 1", "steps = '1'"), "needs steps > 0, a whole number, not '1'"),
         ],
     )
     def test_a_wrong_file_is_one_clear_error(self, tmp_path, text, message):
         with pytest.raises(TrainingError, match=message):
             self.read(tmp_path, text)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("gama = 1", "hyperparameter gama is unknown to sac; known: learning_rate"),
+            ("gamma = 'x'", "hyperparameter gamma must be a number >= 0, not 'x'"),
+            ("gamma = nan", "hyperparameter gamma must be finite, not nan"),
+            ("batch_size = 0", "hyperparameter batch_size must be a whole number >= 1, not 0"),
+            ("seed = 1", "hyperparameter seed is unknown to sac"),
+            ("use_sde = 3", "hyperparameter use_sde must be true or false, not 3"),
+            ("ent_coef = 'x'", "refuses its hyperparameters"),
+        ],
+    )
+    def test_impossible_hyperparameters_are_one_clear_line(self, tmp_path, capsys, text, message):
+        path = tmp_path / "recipes.toml"
+        path.write_text(f"{WHOLE}hyperparameters = {{{text}}}")
+        folders = [f"--work={tmp_path / 'work'}", f"--out={tmp_path / 'out'}"]
+        assert main(["train", "a", f"--recipes={path}", *folders]) == 2
+        (line,) = [n for n in capsys.readouterr().err.splitlines() if n.startswith("error: ")]
+        assert message in line
+
+    def test_the_baselines_own_recipes_are_possible(self):
+        for recipe in read_recipes(ROOT / "baselines/recipes.toml").values():
+            check_hyperparameters(recipe)
 
     def test_unknown_baselines_name_the_closest(self, tmp_path):
         (tmp_path / "recipes.toml").write_text(RECIPES)

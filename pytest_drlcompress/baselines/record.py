@@ -29,7 +29,7 @@ from pytest_drlcompress.policies.store import (
     read_record,
     save_network,
 )
-from pytest_drlcompress.runtime.onnxruntime import OnnxController
+from pytest_drlcompress.runtime.factory import make_runtime
 
 POOL_EPISODES = 200
 """Recorded baseline episodes: as many as a gate may use, each drawn once."""
@@ -114,7 +114,7 @@ def _record(
     """Measure and write; the weights too, unless they are stored already."""
     env = EnvSpec.parse(facts["environment"])
     shape, dtype, _ = env.spaces
-    controller = OnnxController(export_onnx(network, shape, dtype))
+    controller = make_runtime().load(export_onnx(network, shape, dtype))
     pool = measure_pool(env, controller, POOL_EPISODES, on_steps=on_steps)
     random, zero = measure_references(env, on_steps=on_steps)
     reference = Reference(

@@ -1,30 +1,70 @@
-"""What the commands that read policies share: how to read them, and how to judge them."""
+"""What the commands share with pytest's options: one table of them, and their readers."""
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
-from pytest_drlcompress.core.settings import Settings, default_settings
+from pytest_drlcompress.core.option_values import output_folder, read_value
+from pytest_drlcompress.core.settings import OPTIONS, Settings, default_settings
+
+_OF_ALL = ("policies", "variants")
+"""Fields that a command names in its own way: as arguments, or separated by commas."""
+
+
+def add_options(parser: argparse.ArgumentParser, fields: Sequence[str], **changes: Any) -> None:
+    """The options of ``core.settings`` named ``fields``, as ``--min-retention``.
+
+    Pytest's name of each (``--drlc-min-retention``) is understood too: messages use it.
+    ``changes`` go to ``add_argument``.
+    """
+    for field in fields:
+        option = next(option for option in OPTIONS if option.field == field)
+        switch = option.switch.replace("--drlc-", "--")
+        how: dict[str, Any] = {"dest": field, "help": option.help.replace("%", "%%"), **changes}
+        if option.flag:
+            parser.add_argument(switch, option.switch, action="store_true", **how)
+            continue
+        parser.add_argument(
+            switch,
+            option.switch,
+            type=partial(read_value, switch, option.read),
+            default=option.default,
+            metavar=option.metavar,
+            **how,
+        )
+
+
+def add_value(
+    parser: argparse.ArgumentParser, switch: str, reader: Callable[[str], Any], **how: Any
+) -> None:
+    """An option of one command, whose text ``reader`` (of ``core.option_values``) reads."""
+    parser.add_argument(switch, type=partial(read_value, switch, reader), **how)
 
 
 def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
     """How a policy that is no baseline is read."""
-    parser.add_argument("--env", help="environment of a policy that is not a baseline")
-    parser.add_argument("--baselines", type=Path, default=Path("baselines"), metavar="DIR")
-    parser.add_argument("--vecnormalize", "--drlc-vecnormalize", metavar="PATH|none")
-    parser.add_argument(
-        "--trust", "--drlc-trust", action="store_true", help="allow reading VecNormalize's pickle"
-    )
+    add_options(parser, ["env", "vecnormalize", "trust"])
+    add_baselines_folder(parser)
+
+
+def add_baselines_folder(parser: argparse.ArgumentParser) -> None:
+    """``--baselines DIR``, which is in the current directory by default."""
+    add_options(parser, ["baselines"], help="folder of the baselines (default: baselines)")
 
 
 def add_retention_arguments(parser: argparse.ArgumentParser) -> None:
     """What a return is held to."""
-    parser.add_argument("--min-retention", type=float, default=0.90, metavar="SHARE")
-    parser.add_argument("--max-episodes", type=int, default=200, metavar="N")
+    add_options(parser, ["min_retention", "max_episodes"])
+
+
+def add_out_folder(parser: argparse.ArgumentParser, **how: Any) -> None:
+    """``--out DIR``."""
+    add_value(parser, "--out", output_folder, metavar="DIR", **how)
 
 
 def settings_of(arguments: argparse.Namespace, policies: Sequence[str]) -> Settings:
     """The settings that ``arguments`` ask for; the defaults for what they do not have."""
-    known = ("env", "baselines", "vecnormalize", "trust", "min_retention", "max_episodes")
-    given = {name: value for name, value in vars(arguments).items() if name in known}
+    shared = {option.field for option in OPTIONS}.difference(_OF_ALL)
+    given = {name: value for name, value in vars(arguments).items() if name in shared}
     return default_settings(policies=tuple(policies), **given)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_drlcompress.baselines.record import measure_again, read_baseline_record
+from pytest_drlcompress.cli.arguments import add_baselines_folder
 from pytest_drlcompress.compression.pipeline import export_policy
 from pytest_drlcompress.core.errors import BaselineError, DrlcError
 from pytest_drlcompress.core.files import write_atomic
@@ -33,9 +34,7 @@ _MARKS = re.compile(r"(<!-- baselines: begin[^>]*-->\n).*(<!-- baselines: end --
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``baselines``."""
     parser.add_argument("baseline", nargs="*", help="only these ids (default: all)")
-    parser.add_argument(
-        "--baselines", type=Path, default=Path("baselines"), metavar="DIR", help="their folder"
-    )
+    add_baselines_folder(parser)
     parser.add_argument(
         "--work", type=Path, default=Path(".training"), metavar="DIR", help="checkpoints of `train`"
     )
@@ -152,8 +151,8 @@ def _measure(folder: Path, rows: Sequence[Row]) -> int:
 
 def _write_between_marks(path: Path, table: str) -> None:
     try:
-        content = path.read_text()
-    except OSError as error:
+        content = path.read_text("utf-8")
+    except (OSError, ValueError) as error:
         raise BaselineError(f"{path} cannot be read: {error}") from None
     written, count = _MARKS.subn(lambda found: f"{found[1]}{table}\n{found[2]}", content)
     if count != 1:

@@ -8,7 +8,8 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from pytest_drlcompress.core.errors import ReportError
+from pytest_drlcompress.cli.arguments import add_value
+from pytest_drlcompress.core.option_values import at_least
 from pytest_drlcompress.reporting.compare import TOLERANCE, Kind, compare, read_report, summary
 
 _KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -18,9 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``compare``."""
     parser.add_argument("old", type=Path, help="a JSON report (--drlc-report=old.json)")
     parser.add_argument("new", type=Path, help="a later one")
-    parser.add_argument(
+    add_value(
+        parser,
         "--tolerance",
-        type=float,
+        at_least(0),
         default=TOLERANCE,
         metavar="SHARE",
         help="relative change of a figure that still counts as the same (default 0.05)",
@@ -36,10 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the comparison; 1 if something is worse or missing.
 
     Raises:
-        ReportError: a report that cannot be read, or a tolerance that is none.
+        ReportError: a report that cannot be read.
     """
-    if not 0 <= arguments.tolerance < float("inf"):
-        raise ReportError(f"--tolerance={arguments.tolerance}: must be a number of at least 0")
     comparison = compare(
         read_report(arguments.old), read_report(arguments.new), arguments.tolerance
     )

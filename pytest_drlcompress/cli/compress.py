@@ -2,17 +2,17 @@
 
 import argparse
 import time
-from pathlib import Path
 
-from pytest_drlcompress.cli.arguments import add_policy_arguments, settings_of
+from pytest_drlcompress.cli.arguments import add_policy_arguments, add_value, settings_of
 from pytest_drlcompress.core.errors import RecipeError
+from pytest_drlcompress.core.option_values import output_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``compress``."""
     parser.add_argument("policy", metavar="POLICY", help="as --drlc-policy")
     parser.add_argument("recipe", metavar="RECIPE", help="for example sparse@95+qat")
-    parser.add_argument("--out", type=Path, metavar="FILE.onnx", help="write the artifact here")
+    add_value(parser, "--out", output_file, metavar="FILE.onnx", help="write the artifact here")
     parser.add_argument(
         "--store",
         action="store_true",
@@ -37,8 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.out is None and not arguments.store:
         raise RecipeError("say where the artifact goes: --out FILE.onnx, or --store for a baseline")
-    registry = builtin_registry()
-    registry.resolve(parse_recipe(arguments.recipe))
+    registry, recipe = builtin_registry(), parse_recipe(arguments.recipe)
+    registry.resolve(recipe)
     bench = Workbench(settings_of(arguments, [arguments.policy]), registry)
     loaded = bench.load(arguments.policy)
     if arguments.store and loaded.folder is None:
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
             " 'import', or give --out FILE.onnx"
         )
     started = time.monotonic()
-    artifact = bench.compressed(arguments.policy, arguments.recipe)
+    artifact = loaded.compressed(recipe)
     seconds = round(time.monotonic() - started, 1)
     size, sparsity = measure_size(artifact.model), measure_sparsity(artifact.model)
     print(f"{loaded.policy.id} / {artifact.recipe}: {size.artifact:,} bytes, {seconds:g} s")

@@ -6,16 +6,21 @@ the policy's own artifact. The estimate of energy is one (docs/measurement.md).
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_drlcompress.cli.arguments import add_policy_arguments, settings_of
+from pytest_drlcompress.cli.arguments import add_policy_arguments, add_value, settings_of
+from pytest_drlcompress.cli.tables import Table
+from pytest_drlcompress.core.option_values import recipes
+
+if TYPE_CHECKING:
+    from pytest_drlcompress.workbench.workbench import Workbench
 
 VARIANTS = "fp32,ptdq,ptsq,qat,l2@30,l2@50,l2@70,sparse@95+qat"
-_HEADINGS = (
-    "variant", "us", "ratio", "network us", "run us", "x run", "file B", "zstd B", "weights B",
-    "peak act. B", "est. uJ",
+_TABLE = Table(
+    ("variant", "us", "ratio", "network us", "run us", "x run", "file B", "zstd B", "weights B",
+     "peak act. B", "est. uJ"),
+    (24, 7, 6, 10, 7, 6, 9, 9, 9, 11, 8),
 )  # fmt: skip
-_WIDTHS = (24, 7, 6, 10, 7, 6, 9, 9, 9, 11, 8)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "policies", nargs="*", metavar="POLICY", help="as --drlc-policy (default: every baseline)"
     )
-    parser.add_argument(
+    add_value(
+        parser,
         "--variants",
+        recipes,
         default=VARIANTS,
         metavar="RECIPE,...",
         help=f"recipes and .onnx files, separated by commas (default {VARIANTS})",
@@ -45,39 +52,38 @@ def run(arguments: argparse.Namespace) -> int:
 
     torch.set_num_threads(1)
     bench = Workbench(settings_of(arguments, arguments.policies), builtin_registry())
-    variants = _split(arguments.variants)
     try:
-        missing = sum(_table(bench, policy, variants) for policy in bench.policy_texts())
+        missing = sum(_table(bench, policy, arguments.variants) for policy in bench.policy_texts())
     finally:
         bench.close()
     return 1 if missing else 0
 
 
-def _table(bench: Any, text: str, variants: Sequence[str]) -> int:
+def _table(bench: "Workbench", text: str, variants: Sequence[str]) -> int:
     """Print the table of one policy; how many variants are missing."""
     import numpy as np
 
     from pytest_drlcompress.core.errors import DrlcError
-    from pytest_drlcompress.gates.latency import memory_figures
+    from pytest_drlcompress.gates.memory import memory_figures
     from pytest_drlcompress.measurement import rivals
     from pytest_drlcompress.measurement.model_energy import estimate_energy
 
-    policy = bench.load(text).policy
-    observation = bench.probe_observations(text)[0]
-    baseline = bench.controller(text, "")
+    loaded = bench.load(text)
+    policy, baseline = loaded.policy, loaded.controller
+    observation = loaded.probe_observations[0]
     contenders: dict[str, rivals.Contender] = {"": _acting(baseline, observation)}
     available, missing = [], {}
     for variant in variants:
         try:
-            artifact = bench.artifact(text, variant)
-            controller = bench.controller(text, variant)
+            candidate = bench.candidate(text, variant)
+            controller, model = candidate.controller, candidate.artifact.model
         except DrlcError as error:
             missing[variant] = str(error)
             continue
         available.append(variant)
         contenders[f"act {variant}"] = _acting(controller, observation)
         contenders[f"network {variant}"] = controller.run_network
-        contenders[f"run {variant}"] = rivals.plain_run(artifact.model, observation)
+        contenders[f"run {variant}"] = rivals.plain_run(model, observation)
     if not isinstance(policy.source, bytes):
         contenders["torch eager"] = rivals.torch_eager(policy.network, observation)
         predict = rivals.sb3_predict(policy, observation)
@@ -92,13 +98,13 @@ def _table(bench: Any, text: str, variants: Sequence[str]) -> int:
     def ratio(name: str, to: str) -> float:
         return float(np.median(column[name] / column[to]))
 
-    print(f"\n{policy.id}\n\n{_line(_HEADINGS)}\n{_line(['-' * width for width in _WIDTHS])}")
+    print(f"\n{policy.id}\n\n{_TABLE.head()}")
     for variant in available:
         act, plain = f"act {variant}", f"run {variant}"
-        model = bench.artifact(text, variant).model
+        model = bench.candidate(text, variant).artifact.model
         size = memory_figures(model)
         print(
-            _line(
+            _TABLE.row(
                 (
                     variant,
                     f"{median(act):.2f}",
@@ -116,7 +122,7 @@ def _table(bench: Any, text: str, variants: Sequence[str]) -> int:
             flush=True,
         )
     for variant, reason in missing.items():
-        print(f"| {variant:<{_WIDTHS[0]}} | not available: {reason} |")
+        print(f"| {variant:<{_TABLE.widths[0]}} | not available: {reason} |")
     print()
     for rival in ("torch eager", "SB3 predict"):
         if rival in column:
@@ -129,23 +135,3 @@ def _acting(controller: Any, observation: Any) -> Any:
     from functools import partial
 
     return partial(controller.act_one, observation)
-
-
-def _split(text: str) -> list[str]:
-    """Recipes separated by commas; one with options (``name:key=value,...``) keeps its own."""
-    parts: list[str] = []
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        inside = "=" in part and ":" not in part
-        if inside and parts and ":" in parts[-1]:
-            parts[-1] += f",{part}"
-        else:
-            parts.append(part)
-    return list(dict.fromkeys(parts))
-
-
-def _line(cells: Sequence[str]) -> str:
-    first, *others = (
-        f"{cell:>{width}}" if place else f"{cell:<{width}}"
-        for place, (cell, width) in enumerate(zip(cells, _WIDTHS, strict=True))
-    )
-    return "| " + " | ".join((first, *others)) + " |"

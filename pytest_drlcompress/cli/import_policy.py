@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from pytest_drlcompress.baselines.record import record_baseline
+from pytest_drlcompress.cli.arguments import add_options, add_out_folder
 from pytest_drlcompress.core.errors import PolicyError
 from pytest_drlcompress.core.progress import step_counter
 from pytest_drlcompress.environments.spec import EnvSpec
@@ -15,17 +16,9 @@ from pytest_drlcompress.policies.load import load_policy_source
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``import``."""
     parser.add_argument("policy", help="an SB3 or sb3-contrib .zip")
-    parser.add_argument("--env", required=True, help="its environment, for example Hopper-v5")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new baseline")
-    parser.add_argument(
-        "--vecnormalize",
-        "--drlc-vecnormalize",
-        metavar="PATH|none",
-        help="its VecNormalize statistics (a pickle)",
-    )
-    parser.add_argument(
-        "--trust", "--drlc-trust", action="store_true", help="allow reading that pickle"
-    )
+    add_options(parser, ["env"], required=True)
+    add_out_folder(parser, required=True, help="the new baseline")
+    add_options(parser, ["vecnormalize", "trust"])
 
 
 def run(arguments: argparse.Namespace) -> int:

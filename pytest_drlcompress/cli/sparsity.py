@@ -7,29 +7,39 @@ al., with the sizes that a file really has beside the claim.
 
 import argparse
 import json
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from pytest_drlcompress.cli.arguments import (
+    add_out_folder,
     add_policy_arguments,
     add_retention_arguments,
+    add_value,
     settings_of,
 )
-from pytest_drlcompress.core.errors import RecipeError
+from pytest_drlcompress.cli.tables import Table
+from pytest_drlcompress.core.option_values import per_cents, recipes
+
+if TYPE_CHECKING:
+    from pytest_drlcompress.workbench.candidate import Candidate
 
 LEVELS = "50,70,80,90,95,98,99"
-_HEADINGS = (
-    "recipe", "verdict", "retention", "episodes", "nnz claim", "entropy bound",
-    "on disk (zstd)", "on disk", "resident", "CPU s",
+_TABLE = Table(
+    ("recipe", "verdict", "retention", "episodes", "nnz claim", "entropy bound",
+     "on disk (zstd)", "on disk", "resident", "CPU s"),
 )  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``sparsity``."""
     parser.add_argument("policies", nargs="+", metavar="POLICY", help="as --drlc-policy")
-    parser.add_argument("--levels", default=LEVELS, metavar="N,...", help=f"default {LEVELS}")
-    parser.add_argument(
+    add_value(
+        parser, "--levels", per_cents, default=LEVELS, metavar="N,...", help=f"default {LEVELS}"
+    )
+    add_value(
+        parser,
         "--tails",
+        recipes,
         default="none,qat",
         metavar="STEP,...",
         help="what comes after sparse@N; none for nothing (default none,qat)",
@@ -37,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--options", default="", metavar="KEY=VALUE,...", help="options of the sparse step"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="one file a cell")
+    add_out_folder(parser, required=True, help="one file a cell")
     add_retention_arguments(parser)
     add_policy_arguments(parser)
 
@@ -53,42 +63,40 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_drlcompress.core.files import write_json
     from pytest_drlcompress.workbench.workbench import Workbench
 
-    recipes = _recipes(arguments.levels, arguments.tails, arguments.options)
+    asked = _recipes(arguments.levels, arguments.tails, arguments.options)
     registry = builtin_registry()
-    for recipe in recipes:
+    for recipe in asked:
         registry.resolve(parse_recipe(recipe))
     bench = Workbench(settings_of(arguments, arguments.policies), registry)
     for text in bench.policy_texts():
         loaded = bench.load(text)
         print(f"\n{loaded.policy.id} on {loaded.policy.env}")
-        for line in (_HEADINGS, ["---"] * len(_HEADINGS)):
-            print("| " + " | ".join(line) + " |", flush=True)
-        for recipe in recipes:
+        print(_TABLE.head(), flush=True)
+        for recipe in asked:
             name = f"{loaded.policy.id}-{loaded.policy.sha256[:8]}-{recipe.replace(':', '~')}"
             path = arguments.out / f"{name}.json"
             if not path.exists():
-                write_json(path, measure_cell(bench, text, recipe))
-            print("| " + " | ".join(_cells(json.loads(path.read_text()))) + " |", flush=True)
+                write_json(path, measure_cell(bench.candidate(text, recipe)))
+            print(_TABLE.row(_cells(json.loads(path.read_text()))), flush=True)
     return 0
 
 
-def measure_cell(bench: Any, policy: str, recipe: str) -> dict[str, Any]:
+def measure_cell(candidate: "Candidate") -> dict[str, Any]:
     """One cell as JSON builtins: verdict, sizes in bytes, zeros, and CPU seconds of compression.
 
     These are ``None`` where the baseline brings the variant: its making was not measured here.
-    ``bench`` is a ``workbench.Workbench``.
     """
     from pytest_drlcompress.gates.budgets import Budgets
     from pytest_drlcompress.gates.retention import judge_retention
     from pytest_drlcompress.measurement.size import measure_size
     from pytest_drlcompress.measurement.sparsity import measure_sparsity
 
-    artifact = bench.artifact(policy, recipe)
-    verdict = judge_retention(bench, policy, recipe, Budgets())
+    artifact = candidate.artifact
+    verdict = judge_retention(candidate, Budgets())
     size, sparsity = measure_size(artifact.model), measure_sparsity(artifact.model)
     return {
         "policy": verdict.policy,
-        "recipe": recipe,
+        "recipe": candidate.recipe,
         "retention": {**verdict.to_json(), "details": {}},
         "sizes": {
             "nnz_claim": size.nnz_claim,
@@ -105,16 +113,10 @@ def measure_cell(bench: Any, policy: str, recipe: str) -> dict[str, Any]:
     }
 
 
-def _recipes(levels: str, tails: str, options: str) -> list[str]:
-    try:
-        numbers = sorted({float(level) for level in levels.split(",")})
-    except ValueError:
-        raise RecipeError(
-            f"--levels={levels}: write per cents separated by commas, for example 90,95,99"
-        ) from None
-    ends = ["" if tail.strip() == "none" else f"+{tail.strip()}" for tail in tails.split(",")]
+def _recipes(levels: Sequence[float], tails: Sequence[str], options: str) -> list[str]:
+    ends = ["" if tail == "none" else f"+{tail}" for tail in tails]
     middle = f":{options}" if options else ""
-    return [f"sparse@{number:g}{middle}{end}" for number in numbers for end in ends]
+    return [f"sparse@{level:g}{middle}{end}" for level in levels for end in ends]
 
 
 def _cells(cell: dict[str, Any]) -> list[str]:

@@ -4,40 +4,47 @@ Prints a table; with ``--out`` writes ``sweep.csv`` and a plot for each policy.
 """
 
 import argparse
-import csv
 import importlib.util
-from collections.abc import Sequence
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 from pytest_drlcompress.cli.arguments import (
+    add_out_folder,
     add_policy_arguments,
     add_retention_arguments,
+    add_value,
     settings_of,
 )
+from pytest_drlcompress.cli.tables import Table, write_csv
 from pytest_drlcompress.core.errors import RecipeError
+from pytest_drlcompress.core.option_values import per_cents, recipes
 from pytest_drlcompress.gates.budgets import Budgets
 
-_HEADINGS = ("pruned", "parameters", "bytes", "latency", "retention", "episodes", "verdict")
+_TABLE = Table(
+    ("pruned", "parameters", "bytes", "latency", "retention", "episodes", "verdict"), (10,) * 7
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``sweep``."""
     parser.add_argument("policies", nargs="+", metavar="POLICY", help="as --drlc-policy")
-    parser.add_argument(
+    add_value(
+        parser,
         "--norm",
+        recipes,
         metavar="RECIPE,...",
-        help="recipes without an amount, separated by commas or given again (default l1,l2);"
-        " a recipe with options, such as l2:train=distill, stands alone",
+        help="recipes without an amount, separated by commas or given again (default l1,l2)",
         action="append",
     )
-    parser.add_argument(
+    add_value(
+        parser,
         "--ratios",
+        per_cents,
         default="5,10,15,20,25,30,35,40,45,50,55,60,65,70",
         metavar="N,...",
         help="per cent of the channels (default 5, 10, ..., 70)",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write sweep.csv and plots here")
+    add_out_folder(parser, help="write sweep.csv and plots here")
     parser.add_argument("--no-plot", action="store_true", help="with --out: only the CSV file")
     after = parser.add_mutually_exclusive_group()
     after.add_argument(
@@ -64,7 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_drlcompress.reporting.text import verdict_line
     from pytest_drlcompress.workbench.workbench import Workbench
 
-    families, ratios = _families(arguments.norm or ["l1,l2"]), _ratios(arguments.ratios)
+    families = list(dict.fromkeys(chain.from_iterable(arguments.norm or [("l1", "l2")])))
+    ratios = arguments.ratios
     plot = arguments.out is not None and not arguments.no_plot
     if plot and importlib.util.find_spec("matplotlib") is None:
         raise RecipeError(
@@ -77,46 +85,28 @@ def run(arguments: argparse.Namespace) -> int:
     bench = Workbench(settings_of(arguments, arguments.policies), registry)
     rows: list[dict[str, Any]] = []
     for text in bench.policy_texts():
-        policy = bench.load(text).policy.id
+        loaded = bench.load(text)
+        policy = loaded.policy.id
         for family in families:
-            print(f"\n{policy} / {family}\n{_line(_HEADINGS)}", flush=True)
+            print(f"\n{policy} / {family}\n{_TABLE.head()}", flush=True)
             sweep = run_sweep(
-                bench,
-                text,
+                loaded,
                 family,
                 Budgets(),
                 ratios,
                 after_stop="all" if arguments.full else "end" if arguments.stop else "cost",
-                on_point=lambda point: print(_line(_cells(point.figures())), flush=True),
+                on_point=lambda point: print(_TABLE.row(_cells(point.figures())), flush=True),
             )
             print(f"{verdict_line(sweep.verdict)}\n    {sweep.verdict.reason}")
             rows += [{"policy": policy, "family": family, **p.figures()} for p in sweep.points]
     if arguments.out is not None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        _write_csv(arguments.out / "sweep.csv", rows)
+        write_csv(arguments.out / "sweep.csv", rows)
         if plot:
             from pytest_drlcompress.reporting.sweep_plot import write_plots
 
             for path in write_plots(arguments.out, rows):
                 print(path)
     return 0
-
-
-def _families(texts: Sequence[str]) -> list[str]:
-    families: list[str] = []
-    for text in texts:
-        # a comma inside a recipe's options belongs to them
-        families += [text] if ":" in text else [part.strip() for part in text.split(",")]
-    return list(dict.fromkeys(families))
-
-
-def _ratios(text: str) -> list[float]:
-    try:
-        return sorted({float(part) for part in text.split(",")})
-    except ValueError:
-        raise RecipeError(
-            f"--ratios={text}: write per cents separated by commas, for example 10,30,50"
-        ) from None
 
 
 def _cells(figures: dict[str, Any]) -> tuple[str, ...]:
@@ -132,14 +122,3 @@ def _cells(figures: dict[str, Any]) -> tuple[str, ...]:
         f"{figures['episodes'] or '-'}",
         state if figures["in_sequence"] or state == "-" else f"({state})",
     )
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(f"{cell:>10}" for cell in cells) + " |"
-
-
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)

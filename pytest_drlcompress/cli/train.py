@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pytest_drlcompress.baselines.record import FAILURE, record_baseline
+from pytest_drlcompress.cli.arguments import add_out_folder, add_value
 from pytest_drlcompress.cli.train_sparse import run_sparse
 from pytest_drlcompress.core.errors import TrainingError
+from pytest_drlcompress.core.option_values import output_folder, whole
 from pytest_drlcompress.core.progress import progress_bar, step_counter
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.store import RECORD, load_network, load_policy
@@ -40,19 +42,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="sparse@N[+qat]",
         help="prune (and quantize) in training; the artifact becomes a variant of the baseline",
     )
-    parser.add_argument(
-        "--steps", type=int, metavar="N", help="with --recipe: environment steps, if not all"
-    )
-    parser.add_argument(
-        "--segment", type=int, metavar="N", help="with --recipe: steps between checkpoints"
-    )
-    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side (default 1)")
+    for switch, default, text in (
+        ("--steps", None, "with --recipe: environment steps, if not all"),
+        ("--segment", None, "with --recipe: steps between checkpoints"),
+        ("--jobs", 1, "trainings side by side (default 1)"),
+    ):
+        add_value(parser, switch, whole(1), default=default, metavar="N", help=text)
     parser.add_argument(
         "--recipes", type=Path, default=Path("baselines/recipes.toml"), metavar="FILE"
     )
-    parser.add_argument("--out", type=Path, default=Path("baselines"), metavar="DIR")
-    parser.add_argument(
-        "--work", type=Path, default=Path(".training"), metavar="DIR", help="checkpoints"
+    add_out_folder(parser, default=Path("baselines"))
+    add_value(
+        parser,
+        "--work",
+        output_folder,
+        default=Path(".training"),
+        metavar="DIR",
+        help="checkpoints",
     )
 
 
@@ -155,7 +161,7 @@ def _side_by_side(baselines: Sequence[str], arguments: argparse.Namespace) -> in
         print(ended.stderr, end="", file=sys.stderr, flush=True)
         return ended.returncode
 
-    with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
+    with ThreadPoolExecutor(arguments.jobs) as pool:
         codes = list(pool.map(one, baselines))
     failed = [baseline for baseline, code in zip(baselines, codes, strict=True) if code]
     if failed:

@@ -29,8 +29,6 @@ def run_sparse(arguments: argparse.Namespace, recipes: Mapping[str, TrainingReci
     for option in ("steps", "segment"):
         value = getattr(arguments, option)
         if value is not None:
-            if value <= 0:
-                raise TrainingError(f"--{option} must be greater than 0, not {value}")
             recipe = dataclasses.replace(recipe, **{option: value})
     plan = SparsePlan.of(parse_recipe(arguments.recipe))
     work = arguments.work / f"{recipe.id}+{plan.recipe.replace(':', '~')}"

@@ -96,8 +96,9 @@ class StepKind:
     ``apply(value, step, observations)`` gets the torch network (``level="network"`` and
     ``"export"``) or the ONNX bytes (``"graph"``) and returns a ``Result`` with a network
     (``"network"``) or ONNX bytes (the others); options it was not given have the values of
-    ``options``. ``amount`` is the open interval the amount must lie in, ``None`` where there is
-    none to give; ``default_amount`` makes it optional. ``quantizes`` claims that every linear
+    ``options``, or of ``image_options`` where the policy sees images. ``amount`` is the open
+    interval the amount must lie in, ``None`` where there is none to give; ``default_amount``
+    makes it optional. ``quantizes`` claims that every linear
     layer of the result executes in int8, which the quantization-error gate then checks.
     """
 
@@ -108,6 +109,7 @@ class StepKind:
     amount: tuple[float, float] | None = None
     default_amount: float | None = None
     options: Mapping[str, Scalar] = field(default_factory=dict)
+    image_options: Mapping[str, Scalar] = field(default_factory=dict)
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
     quantizes: bool = False
     sparsity: Callable[[Step], SparsityTarget] | None = None

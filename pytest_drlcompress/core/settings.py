@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_drlcompress.core.errors import OptionError
-from pytest_drlcompress.core.option_values import number, one_of, report_path, whole
+from pytest_drlcompress.core.option_values import number, one_of, read_value, report_path, whole
 from pytest_drlcompress.core.quantities import parse_bytes
 
 
@@ -244,11 +243,6 @@ def read(option: Option, source: str, given: Any) -> Any:
     """
     if option.flag:
         return bool(given)
-    texts = list(given) if option.multiple else [given]
-    values = []
-    for text in texts:
-        try:
-            values.append(option.read(text))
-        except ValueError as error:
-            raise OptionError(f"{source}={text}: {error}") from None
-    return tuple(values) if option.multiple else values[0]
+    if option.multiple:
+        return tuple(read_value(source, option.read, text) for text in given)
+    return read_value(source, option.read, given)

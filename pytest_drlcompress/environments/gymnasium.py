@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import gymnasium as gym
@@ -16,36 +17,43 @@ from pytest_drlcompress.environments.spec import EnvSpec
 
 @dataclass(frozen=True, eq=False)
 class GymnasiumEngine:
-    """Steps ``spec`` as Gymnasium does; implements ``Engine``."""
+    """Steps ``spec`` as Gymnasium does; implements ``Engine``.
+
+    ``wrappers`` are put around each environment in their order, and keep its spaces.
+    """
 
     spec: EnvSpec
     perturbation: Perturbation = UNPERTURBED
     reason: str = ""
     name: str = "gymnasium"
+    may_hang: bool = True
+    wrappers: tuple[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]], ...] = ()
 
     def vector_env(self, slots: int) -> "GymnasiumVectorEnv":
         """``slots`` fresh environments."""
-        return GymnasiumVectorEnv(self.spec, slots, self.perturbation.change_environment)
+        return GymnasiumVectorEnv(self.spec, slots, self._prepare)
+
+    def _prepare(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        self.perturbation.change_environment(env)
+        return reduce(lambda inner, wrapper: wrapper(inner), self.wrappers, env)
 
 
 class GymnasiumVectorEnv:
     """``slots`` Gymnasium environments in this process; implements ``VectorEnv``.
 
-    ``prepare`` is called with each environment once it is made.
+    ``prepare`` is called with each environment once it is made, and gives what is stepped.
     """
 
     def __init__(
         self,
         spec: EnvSpec,
         slots: int,
-        prepare: Callable[[gym.Env[Any, Any]], None] = lambda env: None,
+        prepare: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] = lambda env: env,
     ) -> None:
         self.slots = slots
         with quiet_mujoco():
-            self._envs: list[gym.Env[Any, Any]] = [spec.make() for _ in range(slots)]
+            self._envs = [prepare(spec.make()) for _ in range(slots)]
             shape, dtype, action = spec.spaces
-        for env in self._envs:
-            prepare(env)
         self.observations: NDArray[Any] = np.zeros((slots, *shape), dtype)
         self.failures: dict[int, EpisodeError] = {}
         self._discrete = action.discrete

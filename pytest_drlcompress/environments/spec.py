@@ -191,6 +191,12 @@ class EnvSpec:
         return self.spaces[0]
 
     @property
+    def images(self) -> bool:
+        """Whether observations are ``uint8`` images ``(channels, height, width)``."""
+        shape, dtype, _ = self.spaces
+        return len(shape) == 3 and dtype == np.uint8
+
+    @property
     def action(self) -> ActionSpec:
         """The action space."""
         return self.spaces[2]

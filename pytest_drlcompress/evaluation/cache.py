@@ -65,13 +65,18 @@ class EpisodeCache:
             connection.close()
 
 
-def episode_key(artifact_sha256: str, environment: str, versions: dict[str, str]) -> str:
+def episode_key(
+    artifact_sha256: str, conditions: str, environment: str, versions: dict[str, str]
+) -> str:
     """Identity of what a return depends on besides the seed, the processor included.
+
+    ``conditions`` is the specification with its perturbation and the runtime, ``environment``
+    the digest of an ``environments.identity.Identity``: same name, other code, other key.
 
     Floating-point kernels differ between processors in their last bits, and physics
     amplifies those.
     """
-    facts = [artifact_sha256, environment, sorted(versions.items()), processor_id()]
+    facts = [artifact_sha256, conditions, environment, sorted(versions.items()), processor_id()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

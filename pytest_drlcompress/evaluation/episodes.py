@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import ActionError, DrlcError, EpisodeError
+from pytest_drlcompress.environments.engine import VectorEnv
 from pytest_drlcompress.environments.spec import ActionSpec
 
 
@@ -32,37 +33,6 @@ class Episode:
     total: float
     length: int
     observations: NDArray[Any] | None = None
-
-
-class VectorEnv(Protocol):
-    """``slots`` copies of one environment.
-
-    ``observations`` is ``(slots, *observation_shape)``; ``reset`` and ``step`` update it in
-    place and leave rows of slots outside ``busy`` as they were. ``failures`` tells which
-    slots failed in the last ``step``; their rows mean nothing.
-    """
-
-    slots: int
-    observations: NDArray[Any]
-    failures: dict[int, EpisodeError]
-
-    def reset(self, slot: int, seed: int) -> None:
-        """Start the episode of ``seed`` in ``slot``, as ``env.reset(seed=seed)`` does.
-
-        Raises:
-            EpisodeError: the environment failed.
-        """
-        ...
-
-    def step(
-        self, actions: NDArray[Any], busy: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Advance the busy slots; rewards and "episode over" (either kind), both ``(slots,)``."""
-        ...
-
-    def close(self) -> None:
-        """Release what the environments hold."""
-        ...
 
 
 class Actor(Protocol):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.episodes import Actor, Episode
@@ -32,12 +33,13 @@ def measure_references(
     *,
     perturbation: Perturbation = UNPERTURBED,
     observation_std: NDArray[np.float64] | None = None,
+    engines: Engines = OUR_ENGINES,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Undiscounted returns of uniformly random actions, and of the zero action.
 
-    ``perturbation`` and ``observation_std`` as in ``rollout``. ``on_steps(n)`` is called after
-    each step of ``n`` environments.
+    ``perturbation``, ``observation_std`` and ``engines`` as in ``rollout``. ``on_steps(n)`` is
+    called after each step of ``n`` environments.
 
     Raises:
         EnvironmentSpecError: the environment cannot be made.
@@ -51,6 +53,7 @@ def measure_references(
         on_steps=on_steps,
         perturbation=perturbation,
         observation_std=observation_std,
+        engines=engines,
     )
     return (
         returns(RandomActor(spec.action), range(RANDOM_SEEDS, RANDOM_SEEDS + episodes_random)),

@@ -1,26 +1,28 @@
 """Rollouts of an artifact or a reference policy on an environment specification.
 
-``engine_choice`` says how an environment is stepped, ``rollout`` runs episodes. An episode's
-return depends on the artifact, the environment and the seed alone: not on the number of
-slots or workers, nor on the other seeds.
+An episode's return depends on the artifact, the environment and the seed alone: not on the
+number of slots or workers, nor on the other seeds.
 """
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_drlcompress.environments.gymnasium import GymnasiumEngine
-from pytest_drlcompress.environments.mujoco.engine import MujocoEngine, NotProvenError, mujoco_setup
+from pytest_drlcompress.environments.engine import Engine
+from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, EpisodeNoise, Perturbation
 from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
-from pytest_drlcompress.evaluation.episodes import Actor, Episode, VectorEnv, run_episodes
-from pytest_drlcompress.evaluation.executors.local import WorkerPool, run_on_workers
+from pytest_drlcompress.evaluation.episodes import Actor, Episode, run_episodes
+from pytest_drlcompress.evaluation.executors.base import Executor
+from pytest_drlcompress.evaluation.executors.factory import make_executor
+from pytest_drlcompress.runtime.controller import Runtime
+from pytest_drlcompress.runtime.factory import make_runtime
 
 SLOTS = 32
 """Environments stepped together by one worker.
@@ -40,52 +42,6 @@ STEP_TIMEOUT_S = 60.0
 """How long one step of a worker's environments may take before they are taken to hang."""
 
 
-class Engine(Protocol):
-    """How an environment is stepped: ``name`` is ``"mujoco"``, ``"atari"`` or ``"gymnasium"``."""
-
-    @property
-    def name(self) -> str:
-        """What steps the environment."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Why it is this engine, for the user."""
-        ...
-
-    def vector_env(self, slots: int) -> VectorEnv:
-        """``slots`` fresh environments."""
-        ...
-
-
-def engine_choice(spec: EnvSpec, perturbation: Perturbation = UNPERTURBED) -> Engine:
-    """The fastest engine that is proven equal to Gymnasium for ``spec``, and why it is that.
-
-    Raises:
-        EnvironmentSpecError: the environment cannot be made.
-    """
-    atari = spec.atari
-    if atari is not None and atari.preprocessing == "gymnasium" and perturbation.same_physics:
-        from pytest_drlcompress.environments.atari.engine import AtariEngine
-
-        return AtariEngine(spec.id, atari)
-    try:
-        return MujocoEngine(mujoco_setup(spec, perturbation))
-    except NotProvenError as error:
-        return GymnasiumEngine(spec, perturbation, error.reason)
-
-
-def describe_engine(spec: EnvSpec) -> str:
-    """What steps the environment and why, for the user."""
-    engine = engine_choice(spec)
-    return f"{engine.name} ({engine.reason})"
-
-
-def make_vector_env(spec: EnvSpec, slots: int = SLOTS) -> VectorEnv:
-    """``slots`` undisturbed environments of ``spec`` in the chosen engine."""
-    return engine_choice(spec).vector_env(slots)
-
-
 def rollout(
     spec: EnvSpec,
     actor: Actor | bytes,
@@ -93,48 +49,50 @@ def rollout(
     *,
     record: bool = False,
     on_steps: Callable[[int], None] = lambda steps: None,
-    workers: int | WorkerPool = 1,
+    workers: int | Executor = 1,
     slots: int | None = None,
+    engines: Engines = OUR_ENGINES,
+    runtime: Runtime | None = None,
     perturbation: Perturbation = UNPERTURBED,
     observation_std: NDArray[np.float64] | None = None,
     step_timeout_s: float | None = STEP_TIMEOUT_S,
 ) -> Generator[Episode, None, None]:
     """Episodes of ``actor`` on ``spec`` in the order of ``seeds``.
 
-    ``actor`` is an artifact's ONNX bytes, a reference policy, or (with one worker) a live
-    controller. With several ``workers``, one is a thread and the others are processes: those of
-    a ``WorkerPool``, which serves one rollout after the other, or new ones. ``on_steps(n)`` is
-    called in the calling thread with the steps made since the last call. Close the iterator when
-    no more episodes are wanted: that stops the workers. ``slots`` is the number of environments
-    of each worker (default: by the number of workers).
+    ``actor`` is an artifact's bytes, which each worker loads into ``runtime`` (default: ONNX
+    Runtime), a reference policy, or (with one worker) a live controller. ``workers`` is an
+    executor, which serves one rollout after the other, or the number of workers of a new local
+    one. ``on_steps(n)`` is called in the calling thread with the steps made since the last call.
+    Close the iterator when no more episodes are wanted: that stops the workers. ``slots`` is the
+    number of environments of each worker (default: by the number of workers). ``engines``
+    chooses what steps them.
 
     ``observation_std`` ``(*observation_shape,)`` scales ``perturbation.observation_noise``.
-    ``step_timeout_s`` applies to environments stepped by Gymnasium. One that hangs in a process
+    ``step_timeout_s`` applies where the engine ``may_hang``. An environment that hangs in a process
     is killed with it; in the thread it is interrupted if it runs Python code, else left behind.
     ``None`` means no limit, and with one worker no thread.
 
     Raises:
         ActionError: an action outside the action space, or of another shape.
-        ArtifactError: the ONNX bytes cannot be loaded.
+        ArtifactError: the artifact cannot be loaded.
         EnvironmentSpecError: the environment cannot be made.
         EpisodeError: an episode could not be completed, a worker died, or a step took too long.
     """
     count = workers if isinstance(workers, int) else workers.workers
     if perturbation.observation_noise and observation_std is None:
         raise TypeError("observation noise needs observation_std, the unit it is given in")
-    engine = engine_choice(spec, perturbation)
-    stall_s = step_timeout_s if engine.name == "gymnasium" else None
+    engine = engines.choose(spec, perturbation)
+    stall_s = step_timeout_s if engine.may_hang else None
     work = _Work(
         spec=spec,
-        make_actor=_maker(actor, count),
+        make_actor=_maker(actor, count, runtime or make_runtime()),
         slots=slots or max(SLOTS // count, LEAST_SLOTS),
         record=record,
         perturbation=perturbation,
         observation_std=observation_std,
+        engines=engines,
         engine=engine,
     )
-    if count == 1 and stall_s is None:
-        return work.run(seeds, on_steps)
     return _run(work, seeds, workers, stall_s, on_steps)
 
 
@@ -188,6 +146,7 @@ class _Work:
     record: bool
     perturbation: Perturbation
     observation_std: NDArray[np.float64] | None
+    engines: Engines
     engine: Engine | None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -204,7 +163,7 @@ class _Work:
         self, seeds: Iterable[int], on_steps: Callable[[int], None]
     ) -> Generator[Episode, None, None]:
         """Episodes in the order of ``seeds``; ``on_steps(0)`` once the environments are made."""
-        engine = self.engine or engine_choice(self.spec, self.perturbation)
+        engine = self.engine or self.engines.choose(self.spec, self.perturbation)
         noise, actor, action = None, self.make_actor(), self.spec.action
         if self.perturbation.noisy:
             noise = EpisodeNoise(self.perturbation, action, self.slots, self.observation_std)
@@ -225,13 +184,15 @@ class _Work:
 def _run(
     work: _Work,
     seeds: Sequence[int],
-    workers: int | WorkerPool,
+    workers: int | Executor,
     stall_s: float | None,
     on_steps: Callable[[int], None],
 ) -> Generator[Episode, None, None]:
     with ExitStack() as stack:
-        pool = stack.enter_context(WorkerPool(workers)) if isinstance(workers, int) else workers
-        yield from run_on_workers(work, seeds, pool, stall_s=stall_s, on_steps=on_steps)
+        executor = workers
+        if isinstance(executor, int):
+            executor = stack.enter_context(closing(make_executor(workers=executor)))
+        yield from executor.run(work, seeds, stall_s=stall_s, on_steps=on_steps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,15 +212,13 @@ class _Tiles:
         )
 
 
-def _tiled_controller(model: bytes) -> _Tiles:
-    from pytest_drlcompress.runtime.onnxruntime import OnnxController
-
-    return _Tiles(OnnxController(model))
+def _tiled_controller(runtime: Runtime, model: bytes) -> _Tiles:
+    return _Tiles(runtime.load(model))
 
 
-def _maker(actor: Actor | bytes, workers: int) -> Callable[[], Actor]:
+def _maker(actor: Actor | bytes, workers: int, runtime: Runtime) -> Callable[[], Actor]:
     if isinstance(actor, bytes):
-        return partial(_tiled_controller, actor)
+        return partial(_tiled_controller, runtime, actor)
     if isinstance(actor, RandomActor | ZeroActor):
         return partial(type(actor), actor.action)
     if workers > 1:

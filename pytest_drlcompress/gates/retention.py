@@ -56,7 +56,9 @@ def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
         return refused(state=State.FAIL, reason=f"{error}.", unit="episodes", alpha=asked.alpha)
     details = {
         **verdict.details,
-        "engine": loaded.engine,
+        "engine": f"{loaded.engine.name} ({loaded.engine.reason})",
+        "watched": loaded.engine.may_hang,
+        "not_cached": loaded.identity.reason,
         "seconds": round(time.monotonic() - started, 2),
     }
     reason = verdict.reason

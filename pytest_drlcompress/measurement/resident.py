@@ -16,8 +16,7 @@ _TIMEOUT = 60
 _PROGRAM = """
 import json, sys
 import numpy as np
-import onnxruntime as ort
-from pytest_drlcompress.runtime.onnxruntime import OnnxController
+from pytest_drlcompress.runtime.factory import make_runtime
 
 def resident():
     with open("/proc/self/status") as status:
@@ -25,8 +24,9 @@ def resident():
 
 with open(sys.argv[1], "rb") as file:
     model = file.read()
+runtime = make_runtime(sys.argv[3])
 before = resident()
-controller = OnnxController(model)
+controller = runtime.load(model)
 observation = np.zeros(controller.observation_shape, controller.observation_dtype)
 for _ in range(int(sys.argv[2])):
     controller.act_one(observation)
@@ -34,10 +34,11 @@ print(json.dumps({"resident_bytes": resident(), "resident_before_bytes": before}
 """
 
 
-def resident_memory(model: bytes) -> tuple[dict[str, int | None], str]:
+def resident_memory(model: bytes, runtime: str = "onnx") -> tuple[dict[str, int | None], str]:
     """``resident_bytes`` after running ``model``, ``resident_before_bytes`` before loading it.
 
-    Both are ``None``, and the second value says why, where they cannot be measured.
+    ``runtime`` is the name of what runs it. Both are ``None``, and the second value says why,
+    where they cannot be measured.
     """
     nothing: dict[str, int | None] = {"resident_bytes": None, "resident_before_bytes": None}
     if not Path("/proc/self/status").exists():
@@ -48,7 +49,7 @@ def resident_memory(model: bytes) -> tuple[dict[str, int | None], str]:
         paths = os.pathsep.join(filter(None, sys.path))
         try:
             done = subprocess.run(  # noqa: S603 (this interpreter, a program of our own)
-                [sys.executable, "-c", _PROGRAM, str(path), str(_CALLS)],
+                [sys.executable, "-c", _PROGRAM, str(path), str(_CALLS), runtime],
                 capture_output=True,
                 text=True,
                 timeout=_TIMEOUT,

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -51,10 +50,13 @@ def artifact(variant: "Candidate") -> "Artifact":
     return _or_fail(lambda: variant.artifact)
 
 
-def gate_fixtures() -> SimpleNamespace:
-    """A plugin with a fixture for each gate of the table."""
+def gate_fixtures() -> type:
+    """A plugin with a fixture for each gate of the table.
+
+    A class, not an instance: pytest looks for fixtures in types and modules.
+    """
     makers = {"variant": _variant_gate, "policy": _policy_gate}
-    return SimpleNamespace(**{kind.fixture: makers[kind.of](kind) for kind in GATE_KINDS})
+    return type("Gates", (), {kind.fixture: makers[kind.of](kind) for kind in GATE_KINDS})
 
 
 def _variant_gate(kind: GateKind) -> Any:

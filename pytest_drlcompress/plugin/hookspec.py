@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     # these import torch, which an unrelated run must not pay for
     from pytest_drlcompress.compression.step import StepKind
     from pytest_drlcompress.core.verdict import Verdict
+    from pytest_drlcompress.environments.engine import EngineFactory
 
 
 @pytest.hookspec
@@ -25,8 +26,13 @@ def pytest_drlcompress_policies(config: pytest.Config) -> Sequence[Any]:  # type
 
 
 @pytest.hookspec
-def pytest_drlcompress_environments(config: pytest.Config) -> Sequence[Any]:  # type: ignore[empty-body]
-    """Engines of your own that step environments; they are asked before ours."""
+def pytest_drlcompress_environments(  # type: ignore[empty-body]
+    config: pytest.Config,
+) -> "Sequence[EngineFactory]":
+    """Engines of your own that step environments, or wrap them; they are asked before ours.
+
+    ``environments.engines.Engines`` has an example.
+    """
 
 
 @pytest.hookspec

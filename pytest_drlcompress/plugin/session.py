@@ -50,12 +50,14 @@ class Run:
         """The workbench, made when it is first needed: its imports take seconds."""
         if self._bench is None:
             from pytest_drlcompress.compression.registry import builtin_registry
+            from pytest_drlcompress.environments.engines import Engines
             from pytest_drlcompress.workbench.workbench import Workbench
 
             registry = builtin_registry().with_kinds(
                 self._from_hook(self.config.hook.pytest_drlcompress_recipes)
             )
-            self._bench = Workbench(self.settings, registry)
+            engines = Engines.of(self._from_hook(self.config.hook.pytest_drlcompress_environments))
+            self._bench = Workbench(self.settings, registry, engines)
         return self._bench
 
     def _from_hook(self, hook: Any) -> list[Any]:

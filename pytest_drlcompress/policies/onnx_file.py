@@ -9,7 +9,7 @@ from onnx.external_data_helper import uses_external_data
 from pytest_drlcompress.core.errors import ArtifactError, PolicyError
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.policy import Policy
-from pytest_drlcompress.runtime.onnxruntime import OnnxController
+from pytest_drlcompress.runtime.factory import make_runtime
 
 
 def load_onnx(path: Path, env: EnvSpec, policy_id: str = "") -> Policy:
@@ -27,7 +27,7 @@ def load_onnx(path: Path, env: EnvSpec, policy_id: str = "") -> Policy:
     model = _read(path)
     shape, _, action = env.spaces
     try:
-        controller = OnnxController(model)
+        controller = make_runtime().load(model)
     except ArtifactError as error:
         raise PolicyError(f"{path}: {error}") from None
     if controller.observation_shape != shape:

@@ -41,10 +41,9 @@ def write_summary(reporter: Any, results: Results, notes: Sequence[str]) -> None
         _write_table(reporter, judged)
     if verdicts:
         reporter.write_line(counted(verdicts))
-    for line in sorted(set(map(_slow_rollouts, verdicts)) - {""}):
-        reporter.write_line(line)
-    for line in sorted(set(map(_not_recorded, verdicts)) - {""}):
-        reporter.write_line(line)
+    for remark in (_slow_rollouts, _not_cached, _not_recorded):
+        for line in sorted(set(map(remark, verdicts)) - {""}):
+            reporter.write_line(line)
     for text in results.improved:
         reporter.write_line(f"IMPROVED {text}", cyan=True)
     for note in notes:
@@ -110,7 +109,12 @@ def _not_recorded(verdict: Verdict) -> str:
 
 
 def _slow_rollouts(verdict: Verdict) -> str:
-    """Says so where Gymnasium, not the fast engine, stepped the environment."""
-    engine = str(verdict.details.get("engine", ""))
-    slow = engine.startswith("gymnasium")
+    """Says so where another engine than the fast one stepped the environment."""
+    engine, slow = verdict.details.get("engine"), verdict.details.get("watched")
     return f"the rollouts of {verdict.policy} were stepped by {engine}" if slow else ""
+
+
+def _not_cached(verdict: Verdict) -> str:
+    """Says so where episodes are measured in every run anew."""
+    why = verdict.details.get("not_cached")
+    return f"the episodes of {verdict.policy} are not cached: {why}" if why else ""

@@ -1,7 +1,8 @@
-"""What runs an artifact: one small protocol, whatever the runtime behind it."""
+"""What runs an artifact: two small protocols, whatever the runtime behind them."""
 
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 
@@ -10,10 +11,15 @@ class Controller(Protocol):
 
     ``batch_invariant`` says whether row ``i`` of ``act`` is, to the last bit, what
     ``act_one`` returns for it whatever else is in the batch. Where it is not, ``act``
-    itself runs the rows one by one, so callers need not care.
+    itself runs the rows one by one, so callers need not care. ``device`` is what it runs on
+    (``"cpu"``): an energy counter must see that.
     """
 
     batch_invariant: bool
+    device: str
+    observation_shape: tuple[int, ...]
+    observation_dtype: np.dtype[Any]
+    action_shape: tuple[int, ...]
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Actions ``(batch, *action_shape)`` for observations ``(batch, *observation_shape)``."""
@@ -21,4 +27,26 @@ class Controller(Protocol):
 
     def act_one(self, observation: NDArray[Any]) -> NDArray[Any]:
         """The action for one observation; the array is reused by the next call."""
+        ...
+
+    def run_network(self) -> None:
+        """Run the network alone, on the observation that ``act_one`` saw last."""
+        ...
+
+
+class Runtime(Protocol):
+    """What executes artifacts; it pickles, for worker processes."""
+
+    @property
+    def name(self) -> str:
+        """As ``make_runtime`` and the user call it."""
+        ...
+
+    def load(self, model: bytes) -> Controller:
+        """The artifact ``model`` (ONNX bytes), ready to act.
+
+        Raises:
+            ArtifactError: it cannot be loaded or has not one input and one output with a
+                leading batch dimension.
+        """
         ...

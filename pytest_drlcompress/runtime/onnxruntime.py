@@ -1,6 +1,7 @@
 """ONNX Runtime on one thread: IO binding for single observations, plain ``run`` for batches."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -45,6 +46,17 @@ def make_session(
         raise ArtifactError(f"ONNX Runtime cannot load the model: {text}") from None
 
 
+@dataclass(frozen=True)
+class OnnxRuntime:
+    """ONNX Runtime on one CPU thread; implements ``Runtime``."""
+
+    name: str = "onnx"
+
+    def load(self, model: bytes) -> "OnnxController":
+        """A session with IO binding; errors as in ``OnnxController``."""
+        return OnnxController(model)
+
+
 class OnnxController:
     """An artifact in ONNX Runtime; implements ``Controller``.
 
@@ -54,7 +66,6 @@ class OnnxController:
     """
 
     device = "cpu"
-    """What it runs on; an energy counter must see this."""
 
     def __init__(self, model: bytes) -> None:
         self._session = make_session(model)

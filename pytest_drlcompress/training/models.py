@@ -1,27 +1,24 @@
 """From a training recipe to an SB3 model, and from an SB3 model to a policy network."""
 
-import copy
+import inspect
+import math
 import warnings
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.network import (
     ACTIVATIONS,
-    Argmax,
-    clip_layer,
-    normalize_layer,
-    squash_layers,
 )
 from pytest_drlcompress.training.recipes import OFF_POLICY, TrainingRecipe
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
-    from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+    from stable_baselines3.common.vec_env import VecEnv
 
 
 def make_env(recipe: TrainingRecipe) -> "VecEnv":
@@ -56,7 +53,12 @@ def algorithm_class(name: str) -> "type[BaseAlgorithm]":
 
 
 def make_model(recipe: TrainingRecipe, env: "VecEnv", seed: int) -> "BaseAlgorithm":
-    """A new, untrained SB3 model."""
+    """A new, untrained SB3 model.
+
+    Raises:
+        TrainingError: hyperparameters that the algorithm does not have or refuses.
+    """
+    check_hyperparameters(recipe)
     from stable_baselines3.common.noise import NormalActionNoise
 
     policy: dict[str, Any] = {
@@ -74,48 +76,53 @@ def make_model(recipe: TrainingRecipe, env: "VecEnv", seed: int) -> "BaseAlgorit
             )
     else:
         policy["log_std_init"] = recipe.log_std_init
-    return algorithm_class(recipe.algorithm)(
-        "MlpPolicy", env, policy_kwargs=policy, seed=seed, device="cpu", **arguments
-    )
+    try:
+        return algorithm_class(recipe.algorithm)(
+            "MlpPolicy", env, policy_kwargs=policy, seed=seed, device="cpu", **arguments
+        )
+    except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise TrainingError(
+            f"{recipe.id}: {recipe.algorithm} on {recipe.environment} refuses its"
+            f" hyperparameters: {text}"
+        ) from error
+
+
+_OF_THE_RECIPE = ("policy", "env", "policy_kwargs", "seed", "device", "_init_setup_model")
+_LEAST = MappingProxyType({"gradient_steps": -1, "learning_starts": 0, "verbose": 0})
+"""The whole numbers that may be less than 1; -1 gradient steps are as many as were acted."""
+
+
+def check_hyperparameters(recipe: TrainingRecipe) -> None:
+    """Hold a recipe's hyperparameters against the algorithm's own, before hours of training.
+
+    Raises:
+        TrainingError: one that the algorithm does not have, or of another kind than its default.
+    """
+    parameters = inspect.signature(algorithm_class(recipe.algorithm)).parameters
+    known = [name for name in parameters if name not in _OF_THE_RECIPE]
+    for name, value in recipe.hyperparameters.items():
+        where = f"{recipe.id}: hyperparameter {name}"
+        if name not in known:
+            raise TrainingError(
+                f"{where} is unknown to {recipe.algorithm}; known: {', '.join(known)}"
+            )
+        default = parameters[name].default
+        number = type(value) in (int, float)
+        if number and not math.isfinite(value):
+            raise TrainingError(f"{where} must be finite, not {value}")
+        least = _LEAST.get(name, 1)
+        if type(default) is int and (type(value) is not int or value < least):
+            raise TrainingError(f"{where} must be a whole number >= {least}, not {value!r}")
+        if type(default) is float and not (number and value >= 0):
+            raise TrainingError(f"{where} must be a number >= 0, not {value!r}")
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise TrainingError(f"{where} must be true or false, not {value!r}")
 
 
 def buffer_size(recipe: TrainingRecipe) -> int:
     """Transitions in the replay buffer of an off-policy recipe: all of them by default."""
     return int(recipe.hyperparameters.get("buffer_size", recipe.steps))
-
-
-def extract_network(
-    algorithm: str, model: "BaseAlgorithm", spec: EnvSpec, statistics: "VecNormalize | None"
-) -> nn.Sequential:
-    """A copy of the model's deterministic actor with normalisation and action bounds folded in."""
-    layers: list[nn.Module] = []
-    if statistics is not None:
-        rms: Any = statistics.obs_rms
-        layers.append(
-            normalize_layer(rms.mean, rms.var, epsilon=statistics.epsilon, clip=statistics.clip_obs)
-        )
-    policy: Any = model.policy
-    low, high = spec.action.low, spec.action.high
-    extractor = (
-        getattr(policy, "features_extractor", None)
-        or (policy.q_net if algorithm == "dqn" else policy.actor).features_extractor
-    )
-    if any(parameter.numel() for parameter in extractor.parameters()):
-        raise PolicyError("only the actors of an MlpPolicy can be taken out of a model in training")
-    if algorithm == "sac":
-        layers += [*policy.actor.latent_pi, policy.actor.mu, *squash_layers(low, high)]
-    elif algorithm in ("td3", "ddpg"):
-        # SB3 ends this actor with its own tanh
-        layers += [*list(policy.actor.mu)[:-1], *squash_layers(low, high)]
-    elif algorithm == "dqn":
-        layers += [*policy.q_net.q_net, Argmax()]
-    else:
-        body = policy.mlp_extractor.policy_net
-        layers += [*body, policy.action_net, clip_layer(low, high)]
-    network = nn.Sequential(*copy.deepcopy(layers))
-    for parameter in network.parameters():
-        parameter.grad = None
-    return network.eval()
 
 
 def set_threads() -> None:

@@ -2,14 +2,18 @@
 
 import dataclasses
 import difflib
+import math
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.policies.network import ACTIVATIONS
 
 ALGORITHMS = ("sac", "td3", "ddpg", "ppo", "trpo", "pqn", "distillation")
 OFF_POLICY = ("sac", "td3", "ddpg")
@@ -59,15 +63,19 @@ def read_recipes(path: Path) -> dict[str, TrainingRecipe]:
     """Every recipe of the file, by baseline id. ``[defaults.<algorithm>]`` apply to each.
 
     Raises:
-        TrainingError: a file that cannot be read, or a recipe with unknown or missing keys.
+        TrainingError: a file that cannot be read, or a recipe with unknown or missing keys or
+            impossible values.
     """
     try:
-        document = tomllib.loads(path.read_text())
+        document = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise TrainingError(f"there are no training recipes at {path}") from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # not UTF-8, or no TOML
         raise TrainingError(f"{path} cannot be read: {error}") from None
     defaults = document.pop("defaults", {})
+    _check_tables(path, document)
+    _check_tables(path, {"defaults": defaults})
+    _check_tables(path, {f"defaults.{name}": table for name, table in defaults.items()})
     return {
         baseline: _recipe(path, baseline, _merged(defaults, table))
         for baseline, table in document.items()
@@ -103,6 +111,54 @@ def find(recipes: Mapping[str, TrainingRecipe], algorithm: str, environment: str
     )
 
 
+def _whole(low: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and value >= low
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _layers(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(map(_whole(1), value))
+
+
+_VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
+    {
+        # it names a folder
+        "id": (
+            "of letters, digits, '.', '-' and '_'",
+            lambda value: bool(re.fullmatch(r"\w[\w.-]*", value)),
+        ),
+        "environment": ("in quotes", lambda value: isinstance(value, str)),
+        "steps": ("> 0, a whole number", _whole(1)),
+        "segment": ("> 0, a whole number", _whole(1)),
+        "seed": (">= 0, a whole number", _whole(0)),
+        "n_envs": ("> 0, a whole number", _whole(1)),
+        "normalize": ("true or false", lambda value: isinstance(value, bool)),
+        "net_arch": ("as whole numbers in brackets, [64, 64]", _layers),
+        "activation": (
+            f"one of {', '.join(ACTIVATIONS)}",
+            lambda value: isinstance(value, str) and value in ACTIVATIONS,
+        ),
+        "log_std_init": ("as a finite number", _number),
+        "action_noise": (">= 0, a number", lambda value: _number(value) and value >= 0),
+        "published": ("as a finite number", lambda value: value is None or _number(value)),
+        "source": ("in quotes", lambda value: isinstance(value, str)),
+    }
+)
+"""What each key of a recipe must be, in words and as a test."""
+
+
+def _check_tables(path: Path, tables: Mapping[str, Any]) -> None:
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise TrainingError(f"{path}: {name} must be a table, [{name}], not {table!r}")
+        given = table.get("hyperparameters", {})
+        if not isinstance(given, dict):
+            raise TrainingError(f"{path}: [{name}] needs hyperparameters as a table, not {given!r}")
+
+
 def _merged(defaults: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
     base = dict(defaults.get(str(table.get("algorithm")), {}))
     merged = {**base, **table}
@@ -118,7 +174,7 @@ def _recipe(path: Path, baseline: str, table: dict[str, Any]) -> TrainingRecipe:
     unknown = sorted(set(table) - known)
     if unknown:
         raise TrainingError(f"{path}: [{baseline}] has unknown keys {', '.join(unknown)}")
-    if "net_arch" in table:
+    if isinstance(table.get("net_arch"), list):
         table["net_arch"] = tuple(table["net_arch"])
     try:
         recipe = TrainingRecipe(id=baseline, **table)
@@ -131,6 +187,8 @@ def _recipe(path: Path, baseline: str, table: dict[str, Any]) -> TrainingRecipe:
         )
     if (recipe.algorithm == "distillation") != bool(recipe.teacher):
         raise TrainingError(f"{path}: [{baseline}]: distillation, and nothing else, has a teacher")
-    if recipe.steps <= 0 or recipe.segment <= 0:
-        raise TrainingError(f"{path}: [{baseline}] needs steps > 0 and segment > 0")
+    for name, (words, holds) in _VALUES.items():
+        value = getattr(recipe, name)
+        if not holds(value):
+            raise TrainingError(f"{path}: [{baseline}] needs {name} {words}, not {value!r}")
     return recipe

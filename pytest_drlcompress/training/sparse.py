@@ -22,9 +22,10 @@ from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.core.files import write_atomic, write_json
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.measurement.sparsity import measure_sparsity
+from pytest_drlcompress.policies.sb3.live import extract_network
 from pytest_drlcompress.training import checkpoint
 from pytest_drlcompress.training.checkpoint import TrainingState
-from pytest_drlcompress.training.models import extract_network, set_threads
+from pytest_drlcompress.training.models import set_threads
 from pytest_drlcompress.training.recipes import TrainingRecipe
 from pytest_drlcompress.training.train import (
     evaluate_artifact,

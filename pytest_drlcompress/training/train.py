@@ -28,14 +28,14 @@ from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import LEAST_SLOTS, SLOTS, rollout
 from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.policies.network import Argmax
+from pytest_drlcompress.policies.sb3.live import extract_network
 from pytest_drlcompress.policies.store import RECORD, load_policy, save_network
-from pytest_drlcompress.runtime.onnxruntime import OnnxController
+from pytest_drlcompress.runtime.factory import make_runtime
 from pytest_drlcompress.training import checkpoint
 from pytest_drlcompress.training.checkpoint import TrainingState
 from pytest_drlcompress.training.models import (
     algorithm_class,
     buffer_size,
-    extract_network,
     make_env,
     make_model,
     set_threads,
@@ -172,7 +172,7 @@ def evaluate(network: nn.Module, spec: EnvSpec) -> float:
 
 def evaluate_artifact(model: bytes, spec: EnvSpec) -> float:
     """Mean return of an ONNX file over the evaluation seeds."""
-    controller = OnnxController(model)
+    controller = make_runtime().load(model)
     # an emulator costs so much more than an array operation that idle slots would tell
     slots = LEAST_SLOTS if spec.atari else SLOTS
     episodes = rollout(spec, controller, EVALUATION_SEEDS, slots=slots)

@@ -16,7 +16,7 @@ from pytest_drlcompress.core.errors import ArtifactError
 from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.core.verdict import Verdict
 from pytest_drlcompress.measurement.action_error import ActionError, measure_action_error
-from pytest_drlcompress.runtime.onnxruntime import OnnxController
+from pytest_drlcompress.runtime.controller import Controller
 from pytest_drlcompress.workbench.loaded import LoadedPolicy
 
 
@@ -55,7 +55,10 @@ class Candidate:
             RecipeError: the recipe is not valid.
         """
         recipe = self.variant.recipe
-        return () if recipe is None else self.loaded.tools.registry.resolve(recipe).steps
+        if recipe is None:
+            return ()
+        images = self.loaded.policy.env.images
+        return self.loaded.tools.registry.resolve(recipe, images=images).steps
 
     @property
     def kinds(self) -> Mapping[str, StepKind]:
@@ -81,7 +84,7 @@ class Candidate:
         return loaded.compressed(recipe)
 
     @cached_property
-    def controller(self) -> OnnxController:
+    def controller(self) -> Controller:
         """What runs ``artifact``.
 
         Raises:

@@ -21,25 +21,28 @@ from pytest_drlcompress.compression.pipeline import (
     export_policy,
     network_stage,
 )
-from pytest_drlcompress.compression.recipe import Recipe
+from pytest_drlcompress.compression.recipe import Recipe, parse_recipe
 from pytest_drlcompress.compression.registry import Registry
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import ArtifactError
 from pytest_drlcompress.core.progress import step_counter
 from pytest_drlcompress.core.settings import Settings
+from pytest_drlcompress.environments.engine import Engine
+from pytest_drlcompress.environments.engines import Engines
+from pytest_drlcompress.environments.identity import Identity, identify
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
 from pytest_drlcompress.evaluation.cache import EpisodeCache, episode_key, through_cache
 from pytest_drlcompress.evaluation.episodes import Episode
-from pytest_drlcompress.evaluation.executors.local import WorkerPool
+from pytest_drlcompress.evaluation.executors.base import Executor
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.references import measure_references
-from pytest_drlcompress.evaluation.rollout import describe_engine, rollout
+from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.policies.policy import Policy
-from pytest_drlcompress.runtime.onnxruntime import OnnxController
+from pytest_drlcompress.runtime.controller import Controller, Runtime
 from pytest_drlcompress.workbench.calibration import (
     CALIBRATION_SEEDS,
-    EPISODES_PER_SAMPLE,
     OwnRollouts,
+    episodes_per_sample,
 )
 
 PROBE_SEEDS = 2**19 + 2**18 + 2**17
@@ -50,12 +53,14 @@ _PROBE_OBSERVATIONS = 2000
 
 @dataclass(frozen=True, eq=False)
 class Tools:
-    """What all policies of a run share: its settings, compression steps, cache and workers."""
+    """What all policies of a run share: what is asked, and what does the work."""
 
     settings: Settings
     registry: Registry
+    engines: Engines
+    runtime: Runtime
+    executor: Executor
     cache: EpisodeCache | None
-    workers: WorkerPool
 
 
 class LoadedPolicy:
@@ -77,7 +82,7 @@ class LoadedPolicy:
         self.observations: Callable[[int, int], NDArray[Any]] = cache(self._observations)
         # the last one only: it holds what a student has seen, and recipes that share it (sparse@95
         # and sparse@95+qat) usually follow each other
-        self._stage: Callable[[Recipe], NetworkStage] = lru_cache(maxsize=1)(self._staged)
+        self._stage: Callable[[str], NetworkStage] = lru_cache(maxsize=1)(self._staged)
 
     @cached_property
     def exported(self) -> Artifact:
@@ -85,7 +90,7 @@ class LoadedPolicy:
         return export_policy(self.policy)
 
     @cached_property
-    def controller(self) -> OnnxController:
+    def controller(self) -> Controller:
         """What runs ``exported``.
 
         Raises:
@@ -94,22 +99,27 @@ class LoadedPolicy:
         return self.controller_of(self.exported)
 
     @cached_property
-    def engine(self) -> str:
-        """What steps the environment and why, for the user."""
-        return describe_engine(self.policy.env)
+    def engine(self) -> Engine:
+        """What steps the environment."""
+        return self.tools.engines.choose(self.policy.env)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What the environment is, code and files included."""
+        return identify(self.policy.env, engines=self.tools.engines)
 
     @property
     def probe_observations(self) -> NDArray[Any]:
         """Observations for comparing actions, from episodes that calibration never sees."""
         return self.observations(PROBE_SEEDS, _PROBE_OBSERVATIONS)
 
-    def controller_of(self, artifact: Artifact) -> OnnxController:
+    def controller_of(self, artifact: Artifact) -> Controller:
         """What runs ``artifact``.
 
         Raises:
             ArtifactError: it cannot be loaded, or does not fit the environment.
         """
-        controller, env = OnnxController(artifact.model), self.policy.env
+        controller, env = self.tools.runtime.load(artifact.model), self.policy.env
         if controller.observation_shape != env.observation_shape:
             raise ArtifactError(
                 f"{artifact.recipe or 'the artifact'} takes observations of shape"
@@ -134,7 +144,7 @@ class LoadedPolicy:
             self.tools.registry,
             self._rollouts,
             self.exported,
-            stage=self._stage,
+            stage=lambda steps: self._stage(str(steps)),
         )
 
     def episodes(
@@ -144,20 +154,33 @@ class LoadedPolicy:
         perturb: str = "",
         on_steps: Callable[[int], None] = lambda steps: None,
     ) -> Generator[Episode, None, None]:
-        """Episodes of ``artifact`` in the order of ``seeds``, remembered across runs."""
-        spec = self.policy.env
+        """Episodes of ``artifact`` in the order of ``seeds``.
+
+        They are remembered across runs where ``identity`` can tell the environment from others.
+        """
+        spec, tools = self.policy.env, self.tools
         disturbance = self._disturbance(perturb)
         unit = disturbance["observation_std"]
         conditions = f"{spec} {perturb} {'' if unit is None else unit.tolist()}".strip()
+        known = self.identity.digest if tools.cache else None
+        key = (
+            ""
+            if known is None
+            else episode_key(
+                artifact.sha256, f"{conditions} {tools.runtime.name}", known, current_versions()
+            )
+        )
         yield from through_cache(
-            self.tools.cache,
-            episode_key(artifact.sha256, conditions, current_versions()),
+            None if known is None else tools.cache,
+            key,
             seeds,
             lambda missing: rollout(
                 spec,
                 artifact.model,
                 missing,
-                workers=self.tools.workers,
+                workers=tools.executor,
+                engines=tools.engines,
+                runtime=tools.runtime,
                 on_steps=on_steps,
                 **disturbance,
             ),
@@ -173,11 +196,12 @@ class LoadedPolicy:
 
     @property
     def _rollouts(self) -> OwnRollouts:
-        return OwnRollouts(self.observations, self.policy.env)
+        return OwnRollouts(self.observations, self.policy.env, self.tools.engines)
 
-    def _staged(self, steps: Recipe) -> NetworkStage:
+    def _staged(self, steps: str) -> NetworkStage:
         registry = self.tools.registry
-        return network_stage(self.policy, registry.resolve(steps).steps, registry, self._rollouts)
+        resolved = registry.resolve(parse_recipe(steps), images=self.policy.env.images).steps
+        return network_stage(self.policy, resolved, registry, self._rollouts)
 
     def _reference(self, perturb: str) -> Reference:
         """The recorded reference, or one measured now.
@@ -198,7 +222,12 @@ class LoadedPolicy:
                 random, zero = recorded.random, recorded.zero
             else:
                 disturbance = self._disturbance(perturb)
-                random, zero = measure_references(self.policy.env, **disturbance, on_steps=on_steps)
+                random, zero = measure_references(
+                    self.policy.env,
+                    **disturbance,
+                    on_steps=on_steps,
+                    engines=self.tools.engines,
+                )
         return Reference(
             returns=tuple(episode.total for episode in pool),
             seeds=tuple(episode.seed for episode in pool),
@@ -209,13 +238,20 @@ class LoadedPolicy:
     def _observations(self, first_seed: int, count: int) -> NDArray[Any]:
         """``count`` float32 (or uint8) observations, evenly spread over whole episodes."""
         rows: list[NDArray[Any]] = []
-        episodes = 0
+        episodes, at_once = 0, episodes_per_sample(self.policy.env)
         while sum(map(len, rows)) < count:
-            seeds = range(first_seed + episodes, first_seed + episodes + EPISODES_PER_SAMPLE)
-            for episode in rollout(self.policy.env, self.controller, seeds, record=True):
+            seeds = range(first_seed + episodes, first_seed + episodes + at_once)
+            for episode in rollout(
+                self.policy.env,
+                self.controller,
+                seeds,
+                record=True,
+                slots=at_once if self.policy.env.images else None,
+                engines=self.tools.engines,
+            ):
                 assert episode.observations is not None
                 rows.append(episode.observations)
-            episodes += EPISODES_PER_SAMPLE
+            episodes += at_once
         seen = np.concatenate(rows)
         chosen = np.linspace(0, len(seen) - 1, count).round().astype(int)
         return np.ascontiguousarray(seen[chosen], self.controller.observation_dtype)

@@ -11,11 +11,13 @@ from pytest_drlcompress.baselines.record import read_baseline_record
 from pytest_drlcompress.compression.registry import Registry
 from pytest_drlcompress.compression.variant import Variant
 from pytest_drlcompress.core.settings import Settings
+from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.cache import EpisodeCache, default_cache_path
-from pytest_drlcompress.evaluation.executors.local import WorkerPool, default_workers
+from pytest_drlcompress.evaluation.executors.factory import make_executor
 from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
 from pytest_drlcompress.policies.store import RECORD
+from pytest_drlcompress.runtime.factory import make_runtime
 from pytest_drlcompress.workbench.candidate import Candidate
 from pytest_drlcompress.workbench.loaded import LoadedPolicy, Tools
 
@@ -24,15 +26,19 @@ DEFAULT_VARIANTS = ("fp32", "ptdq", "ptsq", "ptsq:equalize=true")
 
 
 class Workbench:
-    """See the module's docstring. ``registry`` holds the compression steps of this run."""
+    """See the module. ``registry`` holds the run's compression steps, ``engines`` its engines."""
 
-    def __init__(self, settings: Settings, registry: Registry) -> None:
+    def __init__(
+        self, settings: Settings, registry: Registry, engines: Engines = OUR_ENGINES
+    ) -> None:
         self.settings = settings
         self.tools = Tools(
             settings,
             registry,
+            engines,
+            make_runtime(),
+            make_executor(workers=settings.workers or None),
             EpisodeCache(default_cache_path()) if settings.cache else None,
-            WorkerPool(settings.workers or default_workers()),
         )
         # per instance: a module-level cache would outlive the run
         self.load: Callable[[str], LoadedPolicy] = cache(self._load)
@@ -58,7 +64,7 @@ class Workbench:
 
     def close(self) -> None:
         """End the worker processes."""
-        self.tools.workers.close()
+        self.tools.executor.close()
 
     def _load(self, text: str) -> LoadedPolicy:
         settings = self.settings

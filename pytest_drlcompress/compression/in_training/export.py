@@ -34,7 +34,7 @@ def export_sparse(model: Any, sparsity: SparseTraining, environment: str) -> Art
     """
     from stable_baselines3.common.vec_env import VecNormalize
 
-    from pytest_drlcompress.training.models import extract_network
+    from pytest_drlcompress.policies.sb3.live import extract_network
 
     env = model.get_env()
     statistics = env if isinstance(env, VecNormalize) else None

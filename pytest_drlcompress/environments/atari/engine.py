@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from pytest_drlcompress.core.errors import EpisodeError
 from pytest_drlcompress.environments.atari.spec import AtariSpec
 from pytest_drlcompress.environments.atari.vector import make_vector
+from pytest_drlcompress.environments.perturbation import Perturbation
+from pytest_drlcompress.environments.spec import EnvSpec
 
 _GROUP = 4
 """Emulators stepped by one call. A group steps all of its own, those without an episode too, so
@@ -23,10 +25,19 @@ class AtariEngine:
     atari: AtariSpec
     reason: str = "equal to Gymnasium's AtariPreprocessing and FrameStackObservation"
     name: str = "atari"
+    may_hang: bool = False
 
     def vector_env(self, slots: int) -> "AtariVectorEnv":
         """``slots`` fresh emulators."""
         return AtariVectorEnv(self.env_id, self.atari, slots)
+
+
+def make_atari_engine(spec: EnvSpec, perturbation: Perturbation) -> AtariEngine | None:
+    """The engine for a game with Gymnasium's preprocessing; every other environment is left."""
+    atari = spec.atari
+    if atari is None or atari.preprocessing != "gymnasium" or not perturbation.same_physics:
+        return None
+    return AtariEngine(spec.id, atari)
 
 
 class AtariVectorEnv:
@@ -39,7 +50,7 @@ class AtariVectorEnv:
             for first in range(0, slots, _GROUP)
         ]
         self._fresh = np.ones(len(self._groups), np.bool_)
-        shape: Any = self._groups[0].single_observation_space.shape
+        shape = self._groups[0].single_observation_space.shape or ()
         self.observations: NDArray[Any] = np.zeros((slots, *shape), np.uint8)
         self.failures: dict[int, EpisodeError] = {}
 

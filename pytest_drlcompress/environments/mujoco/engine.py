@@ -15,6 +15,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
+from pytest_drlcompress.environments.engine import DeclinedError
 from pytest_drlcompress.environments.perturbation import Perturbation
 from pytest_drlcompress.environments.spec import EnvSpec
 
@@ -33,12 +34,8 @@ _CHECKED_SEEDS, _CHECKED_STEPS = (0, 1), 25
 _TRANSPARENT = (OrderEnforcing, PassiveEnvChecker, TimeLimit)
 
 
-class NotProvenError(Exception):
+class NotProvenError(DeclinedError):
     """An environment is left to Gymnasium; ``reason`` says why."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +45,18 @@ class MujocoEngine:
     setup: "MujocoSetup"
     reason: str = "bit for bit equal to Gymnasium"
     name: str = "mujoco"
+    may_hang: bool = False
 
     def vector_env(self, slots: int) -> "MujocoVectorEnv":
         """``slots`` fresh simulations."""
         from pytest_drlcompress.environments.mujoco.vector_env import MujocoVectorEnv
 
         return MujocoVectorEnv(self.setup, slots)
+
+
+def make_mujoco_engine(spec: EnvSpec, perturbation: Perturbation) -> MujocoEngine:
+    """The engine for ``spec``; errors as in ``mujoco_setup``."""
+    return MujocoEngine(mujoco_setup(spec, perturbation))
 
 
 def mujoco_setup(spec: EnvSpec, perturbation: Perturbation) -> "MujocoSetup":

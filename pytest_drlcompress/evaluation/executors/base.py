@@ -1,4 +1,4 @@
-"""What one worker of a rollout draws and delivers, whether it is a thread or a process."""
+"""Executors, and what one worker of theirs draws and delivers, be it a thread or a process."""
 
 import threading
 import time
@@ -26,6 +26,39 @@ class Work(Protocol):
         self, seeds: Iterable[int], on_steps: Callable[[int], None]
     ) -> Generator[Episode, None, None]:
         """Episodes in the order of ``seeds``; ``on_steps(0)`` once the environments are made."""
+        ...
+
+
+class Executor(Protocol):
+    """Where rollouts run: it spreads the seeds of one over its workers."""
+
+    @property
+    def workers(self) -> int:
+        """How many run at once; each steps environments of its own."""
+        ...
+
+    def run(
+        self,
+        work: Work,
+        seeds: Sequence[int],
+        *,
+        stall_s: float | None = None,
+        on_steps: Callable[[int], None] = lambda steps: None,
+    ) -> Generator[Episode, None, None]:
+        """Episodes of ``work`` in the order of ``seeds``, whatever order they finish in.
+
+        ``stall_s`` limits the time without a finished step, and ten times it the time until the
+        environments are made. ``on_steps`` is called in the calling thread. Closing the
+        generator stops the workers after the step in progress. Several may be open at once.
+
+        Raises:
+            EpisodeError: a worker died or stalled.
+            DrlcError: what ``work`` raised. The episodes before it are yielded first.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the workers."""
         ...
 
 

@@ -46,7 +46,9 @@ def default_workers() -> int:
 
 
 class WorkerPool:
-    """``workers - 1`` worker processes, started when first needed and kept for later rollouts.
+    """Implements ``Executor``: a thread of this process and other processes.
+
+    ``workers - 1`` worker processes, started when first needed and kept for later rollouts.
 
     A context manager: leaving it kills them. They also end when this process does.
     """
@@ -71,41 +73,35 @@ class WorkerPool:
         for process in self._processes:
             process.close()
 
-    def free(self, wanted: int) -> list[WorkerProcess]:
-        """At most ``wanted`` processes that no rollout is using."""
-        return [process for process in self._processes if process.free][:wanted]
+    def run(
+        self,
+        work: Work,
+        seeds: Sequence[int],
+        *,
+        stall_s: float | None = None,
+        on_steps: Callable[[int], None] = lambda steps: None,
+    ) -> Generator[Episode, None, None]:
+        """``work`` on ``seeds`` by a thread and the free processes.
 
-
-def run_on_workers(
-    work: Work,
-    seeds: Sequence[int],
-    pool: WorkerPool,
-    *,
-    stall_s: float | None = None,
-    on_steps: Callable[[int], None] = lambda steps: None,
-) -> Generator[Episode, None, None]:
-    """``work`` on ``seeds`` by a thread and the free processes of ``pool``.
-
-    ``stall_s`` limits the time without a finished step, and ten times it the time until the
-    environments are made.
-
-    Raises:
-        EpisodeError: a worker died or stalled.
-        DrlcError: what ``work`` raised. The episodes before it are yielded first.
-    """
-    results = _Results(seeds, on_steps, stall_s)
-    thread = _ThreadWorker(work, results.share(_LOCAL))
-    with contextlib.ExitStack() as stack:
-        stack.callback(thread.stop)
-        thread.start()
-        processes = pool.free(len(seeds) - 1)
-        order = _pickled(work) if processes else None
-        if order is not None:
-            for worker, process in enumerate(processes, start=_LOCAL + 1):
-                stack.callback(process.release)
-                process.begin(order, results.share(worker))
-        for position in range(len(seeds)):
-            yield results.wait(position)
+        With one worker and no limit the calling thread does it. See ``Executor.run``.
+        """
+        if self.workers == 1 and stall_s is None:
+            yield from work.run(seeds, on_steps)
+            return
+        results = _Results(seeds, on_steps, stall_s)
+        thread = _ThreadWorker(work, results.share(_LOCAL))
+        with contextlib.ExitStack() as stack:
+            stack.callback(thread.stop)
+            thread.start()
+            processes = [process for process in self._processes if process.free]
+            processes = processes[: len(seeds) - 1]
+            order = _pickled(work) if processes else None
+            if order is not None:
+                for worker, process in enumerate(processes, start=_LOCAL + 1):
+                    stack.callback(process.release)
+                    process.begin(order, results.share(worker))
+            for position in range(len(seeds)):
+                yield results.wait(position)
 
 
 class _Results:
