@@ -114,10 +114,9 @@ def _check_spaces(saved: Sb3Zip, env: EnvSpec) -> None:
                     " part of the environment)"
                 )
     if observed.shape is not None and len(observed.shape) > 1 and observed.shape != shape:
-        layout = " (images must come as channels, height, width)" if len(shape) > 1 else ""
         raise saved.error(
             f"it was trained on observations of shape {observed.shape}; environment {str(env)!r}"
-            f" gives {shape}{layout}"
+            f" gives {shape}{image_advice(env, observed.shape)}"
         )
     if observed.dtype is not None and (observed.dtype == "uint8") != (dtype == np.uint8):
         raise saved.error(
@@ -135,6 +134,18 @@ def _check_width(saved: Sb3Zip, env: EnvSpec, layers: list[nn.Module]) -> None:
             f"the policy takes {wanted} observations, environment {str(env)!r} gives {given};"
             f" {_width_advice(env, wanted - given)}"
         )
+
+
+def image_advice(env: EnvSpec, wanted: tuple[int, ...]) -> str:
+    """What may be wrong where ``env`` does not give images of the shape ``wanted``."""
+    given = env.observation_shape
+    if env.atari is not None and wanted[1:] == given[1:]:
+        return f": write stack={wanted[0]}"
+    if len(given) == 3 and sorted(wanted) == sorted(given):
+        return " (images must come as channels, height, width)"
+    if env.atari is None and env.id.startswith("ALE/"):
+        return ": write preprocessing=gymnasium, or preprocessing=sb3 where SB3 trained it"
+    return ""
 
 
 def _width_advice(env: EnvSpec, missing: int) -> str:
