@@ -85,7 +85,7 @@ def test_missing_fails_unless_it_may(compared):
     both, one = [verdict(), verdict("memory")], [verdict()]
     code, out = compared(both, one)
     assert code == 1
-    assert "missing:\n    memory p / ptsq: was PASS 1\n" in out
+    assert "missing:\n    memory p / ptsq: was PASS 1 B\n" in out
     assert compared(both, one, "--allow-missing")[0] == 0
 
 

@@ -1,9 +1,5 @@
 """What others add through hooks: compression steps of their own, and an ear for verdicts."""
 
-import subprocess
-import sys
-import textwrap
-
 import pytest
 
 RETENTION = "suites/test_return_retention.py"
@@ -37,32 +33,16 @@ def test_a_name_that_is_taken_ends_the_run(suites):
     result.stderr.fnmatch_lines(["*a compression step named 'ptsq' already exists*"])
 
 
-def test_a_step_from_an_installed_package(suites, tmp_path):
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "halving.py").write_text(OWN_STEP)
-    (package / "pyproject.toml").write_text(
-        textwrap.dedent(
-            """
-            [build-system]
-            requires = ["hatchling"]
-            build-backend = "hatchling.build"
-            [project]
-            name = "pytest-halving"
-            version = "1"
-            [project.entry-points.pytest11]
-            halving = "halving"
-            [tool.hatch.build.targets.wheel]
-            only-include = ["halving.py"]
-            """
-        )
-    )
-    site = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site)]
-    subprocess.run([*install, str(package)], check=True)
-    suites.monkeypatch.setenv("PYTHONPATH", str(site), prepend=":")
+def test_a_step_from_an_installed_package(suites, tmp_path, monkeypatch):
+    (tmp_path / "halving.py").write_text(OWN_STEP)
+    metadata = tmp_path / "pytest_halving-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: pytest-halving\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[pytest11]\nhalving = halving\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     result = suites.runpytest_subprocess(ERROR, "--drlc-variant=halve")
     result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["plugins: *halving-1*"])
 
 
 @pytest.mark.parametrize("spread", [(), ("-n2",)], ids=["one process", "xdist"])

@@ -1,6 +1,7 @@
 """One entrance for every way to name a policy, and the ONNX and torch loaders behind it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import load_file, save_file
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
@@ -16,6 +18,7 @@ from torch import nn
 from pytest_drlcompress.core.errors import BaselineError, PolicyError, UntrustedPickleError
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
+from pytest_drlcompress.policies.loader import LoadOptions, PolicyLoader
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.policies.store import save_network
 from pytest_drlcompress.runtime.onnxruntime import OnnxController
@@ -52,9 +55,15 @@ def load(
     trust: bool = False,
     vecnormalize: str | None = None,
     baselines: Path = Path("nowhere"),
+    loaders: Sequence[PolicyLoader] = (),
 ) -> Policy:
     return load_policy_source(
-        str(text), env=env, trust=trust, vecnormalize=vecnormalize, baselines=baselines
+        str(text),
+        env=env,
+        trust=trust,
+        vecnormalize=vecnormalize,
+        baselines=baselines,
+        loaders=loaders,
     )
 
 
@@ -133,6 +142,68 @@ def test_expand(tmp_path: Path, baselines: Path) -> None:
         expand(str(tmp_path / "*.tar"))
     with pytest.raises(PolicyError, match="1 other files match"):
         expand(str(tmp_path / "*.pkl"))
+
+
+# --- own loaders -----------------------------------------------------------------------------
+
+
+def actor() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 1), nn.Tanh())
+
+
+class ActorLoader:
+    """As in the protocol's docstring."""
+
+    def matches(self, text: str) -> bool:
+        return text.endswith(".safetensors")
+
+    def load(self, text: str, options: LoadOptions) -> Policy:
+        network = actor()
+        network.load_state_dict(load_file(text))
+        return Policy(Path(text).stem, options.environment(text), network, origin=text)
+
+
+class Made:
+    """Takes every text, and makes of it what it was given."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def matches(self, text: str) -> bool:  # noqa: ARG002 (the protocol's name)
+        return True
+
+    def load(self, text: str, options: LoadOptions) -> Policy:  # noqa: ARG002
+        if isinstance(self.value, Exception):
+            raise self.value
+        made: Policy = self.value
+        return made
+
+
+def test_an_own_loader_comes_first(tmp_path: Path, baselines: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_file(actor().state_dict(), path)
+    own = (ActorLoader(),)
+    assert load(path, loaders=own).id == "mine"
+    assert "add --drlc-env" in refusal(path, None, loaders=own)
+    assert "not a baseline" in refusal(path)
+    assert expand(str(tmp_path / "m*"), own) == [str(path)]
+    assert load("ppo-pendulum", None, baselines=baselines, loaders=own).id == "ppo-pendulum"
+    mine = Policy("mine", PENDULUM, actor())
+    assert load("ppo-pendulum", None, baselines=baselines, loaders=(Made(mine),)) is mine
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (ValueError("no"), "policy 'x': Made fails: ValueError('no')"),
+        (PolicyError("in my words"), "in my words"),
+        (nn.Linear(3, 1), "policy 'x': Made returned a Linear, not a Policy"),
+        (Policy("p", PENDULUM, nn.Linear(4, 1)), "does not fit environment 'Pendulum-v1'"),
+        (Policy("p", PENDULUM, b"no model"), "x: "),
+    ],
+)
+def test_what_an_own_loader_does_wrong_is_one_clear_error(value: Any, message: str) -> None:
+    assert message in refusal("x", loaders=(Made(value),))
 
 
 # --- zips and their statistics ---------------------------------------------------------------

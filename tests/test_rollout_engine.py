@@ -1,12 +1,19 @@
 """Which engine steps an environment, and why."""
 
+import importlib.util
+import sys
+import warnings
+
 import gymnasium as gym
 import pytest
+from counting import Mirror, counting, expected
 
-from pytest_drlcompress.environments.engines import engine_choice
+from pytest_drlcompress.core.errors import EnvironmentSpecError
+from pytest_drlcompress.environments.engines import Engines, engine_choice
 from pytest_drlcompress.environments.mujoco import engine as mujoco_engine
 from pytest_drlcompress.environments.perturbation import UNPERTURBED
 from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.evaluation.rollout import ZeroActor, rollout
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*out of date")
 
@@ -78,3 +85,56 @@ def test_the_comparison_finds_differences(where, change):
     assert mujoco_engine.first_difference(setup, env) == ""
     change(env.unwrapped)
     assert where in mujoco_engine.first_difference(setup, env)
+
+
+ADDED = """
+import gymnasium as gym
+from pytest_drlcompress.environments.gymnasium import GymnasiumEngine
+
+class Doubled(gym.RewardWrapper):
+    def reward(self, reward):
+        return 2 * reward
+
+def doubled(spec, perturbation):
+    if spec.id == "drlcTests/Counting-v0":
+        return GymnasiumEngine(spec, perturbation, "rewards doubled", wrappers=(Doubled,))
+    return None
+"""
+
+
+@pytest.fixture
+def doubled(tmp_path, monkeypatch, counting_env):
+    """A factory in a conftest.py, whose module name another conftest.py takes over."""
+    path = tmp_path / "conftest.py"
+    path.write_text(ADDED)
+    spec = importlib.util.spec_from_file_location("conftest", path)
+    module = importlib.util.module_from_spec(spec)
+    with monkeypatch.context() as context:
+        context.setitem(sys.modules, "conftest", module)
+        spec.loader.exec_module(module)
+    return module.doubled
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_added_engine_steps_what_it_takes_in_every_process(doubled, workers):
+    engines, seeds = Engines.of([doubled]), range(300)
+    plain = [episode.total for episode in expected(seeds)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a process that cannot find the factory would warn
+        got = list(rollout(counting(), Mirror(), seeds, engines=engines)) if workers == 1 else []
+        actor = ZeroActor(counting().action)
+        got = got or list(rollout(counting(), actor, seeds, engines=engines, workers=workers))
+    assert [episode.total for episode in got] == [2 * total for total in plain]
+    assert engines.describe(counting()) == "gymnasium (rewards doubled)"
+    assert engines.choose(EnvSpec.parse("Hopper-v5")).name == "mujoco"
+
+
+def test_a_factory_that_fails_or_returns_something_else_is_one_clear_error(doubled):
+    def broken(spec, perturbation):
+        raise ZeroDivisionError
+
+    for factory, message in ((broken, "failed for .*ZeroDiv"), (lambda s, p: 3, "an engine has")):
+        with pytest.raises(EnvironmentSpecError, match=message):
+            Engines((factory,)).choose(counting())
+    with pytest.raises(EnvironmentSpecError, match="cannot be found by worker processes"):
+        Engines.of([broken])

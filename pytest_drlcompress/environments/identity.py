@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -78,19 +79,20 @@ class _Facts:
         }
 
     def _registered(self, spec: Any) -> dict[str, Any]:
-        """Gymnasium's own specification, with what ``gymnasium.register`` was told."""
+        """Gymnasium's specification as it was made, and what ``gymnasium.register`` was told."""
+        told = gym.registry.get(spec.id, spec)
         return {
             "id": spec.id,
             "entry point": self._entry_point(spec.entry_point),
             "arguments": self._value(spec.kwargs, "a keyword argument"),
-            "limits": [spec.max_episode_steps, spec.order_enforce, spec.disable_env_checker],
+            "limits": [told.max_episode_steps, told.order_enforce, told.disable_env_checker],
             "wrappers": [
                 [
                     w.name,
                     self._entry_point(w.entry_point),
                     self._value(w.kwargs, f"an argument of {w.name}"),
                 ]
-                for w in getattr(gym.registry.get(spec.id), "additional_wrappers", ())
+                for w in told.additional_wrappers
             ],
         }
 
@@ -126,12 +128,15 @@ class _Facts:
         if isinstance(value, Mapping):
             items = sorted(value.items(), key=lambda item: str(item[0]))
             return [[str(key), self._value(item, what)] for key, item in items]
-        if isinstance(value, type) or hasattr(value, "__code__"):
+        if isinstance(value, type | ModuleType) or hasattr(value, "__code__"):
             return self._code(value)
         return _figures(value, what)
 
     def _code(self, target: Any) -> Any:
-        """A class, or a function with what it holds."""
+        """A module, a class, or a function with what it holds."""
+        if isinstance(target, ModuleType):
+            self._modules.add(target.__name__)
+            return target.__name__
         if isinstance(target, type):
             for base in target.__mro__:
                 self._modules.add_code(base)

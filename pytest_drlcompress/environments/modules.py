@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 _OURS = __name__.partition(".")[0]
 
@@ -85,7 +86,7 @@ class Modules:
 
     def _add_distribution(self, name: str) -> None:
         """Its version, and those of what it requires: a physics engine, for example."""
-        name = name.lower().replace("_", "-")
+        name = canonicalize_name(name)
         if name in self._versions:
             return
         try:

@@ -25,28 +25,7 @@ def load_onnx(path: Path, env: EnvSpec, policy_id: str = "") -> Policy:
         EnvironmentSpecError: the environment cannot be made.
     """
     model = _read(path)
-    shape, _, action = env.spaces
-    try:
-        controller = make_runtime().load(model)
-    except ArtifactError as error:
-        raise PolicyError(f"{path}: {error}") from None
-    if controller.observation_shape != shape:
-        raise PolicyError(
-            f"{path}: takes observations of shape {controller.observation_shape}; environment"
-            f" {str(env)!r} gives {shape}"
-        )
-    actions = controller.act(np.zeros((1, *shape), controller.observation_dtype))
-    if actions.shape[1:] != action.shape or (action.discrete and actions.dtype.kind not in "iu"):
-        hint = "; end it with ArgMax over the actions" if action.discrete else ""
-        raise PolicyError(
-            f"{path}: one observation gives {actions.dtype} of shape {actions.shape}; the action"
-            f" space of {str(env)!r} is {action.describe()}{hint}"
-        )
-    if not action.contains(actions):
-        raise PolicyError(
-            f"{path}: leaves the action space {action.describe()}: a zero observation gives"
-            f" {actions[0].tolist()}; build squashing or clipping into the model"
-        )
+    check_model(str(path), env, model)
     return Policy(
         id=policy_id or path.stem.lower(),
         env=env,
@@ -54,6 +33,36 @@ def load_onnx(path: Path, env: EnvSpec, policy_id: str = "") -> Policy:
         origin=str(path),
         provenance={"file": path.name},
     )
+
+
+def check_model(where: str, env: EnvSpec, model: bytes) -> None:
+    """Run an ONNX model on a zero observation of ``env`` and check shapes and range.
+
+    Raises:
+        PolicyError: it cannot be loaded, does not fit, or leaves the action space; names ``where``.
+    """
+    shape, _, action = env.spaces
+    try:
+        controller = make_runtime().load(model)
+    except ArtifactError as error:
+        raise PolicyError(f"{where}: {error}") from None
+    if controller.observation_shape != shape:
+        raise PolicyError(
+            f"{where}: takes observations of shape {controller.observation_shape}; environment"
+            f" {str(env)!r} gives {shape}"
+        )
+    actions = controller.act(np.zeros((1, *shape), controller.observation_dtype))
+    if actions.shape[1:] != action.shape or (action.discrete and actions.dtype.kind not in "iu"):
+        hint = "; end it with ArgMax over the actions" if action.discrete else ""
+        raise PolicyError(
+            f"{where}: one observation gives {actions.dtype} of shape {actions.shape}; the action"
+            f" space of {str(env)!r} is {action.describe()}{hint}"
+        )
+    if not action.contains(actions):
+        raise PolicyError(
+            f"{where}: leaves the action space {action.describe()}: a zero observation gives"
+            f" {actions[0].tolist()}; build squashing or clipping into the model"
+        )
 
 
 def _read(path: Path) -> bytes:
