@@ -37,6 +37,7 @@ from pytest_drlcompress.evaluation.executors.base import Executor
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import rollout
+from pytest_drlcompress.onnx_graph.choices import count_choices
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.controller import Controller, Runtime
 from pytest_drlcompress.workbench.calibration import (
@@ -129,6 +130,12 @@ class LoadedPolicy:
             raise ArtifactError(
                 f"{artifact.recipe or 'the artifact'} gives actions of shape"
                 f" {controller.action_shape}; {str(env)!r} takes {env.action.shape}"
+            )
+        choices = count_choices(artifact.model) if env.action.discrete else None
+        if choices not in (None, env.action.n):
+            raise ArtifactError(
+                f"{artifact.recipe or 'the artifact'} chooses among {choices} actions;"
+                f" {str(env)!r} has {env.action.n}"
             )
         return controller
 

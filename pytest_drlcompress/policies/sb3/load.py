@@ -12,6 +12,7 @@ from torch import nn
 
 from pytest_drlcompress.core.errors import PolicyError
 from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.policies.image_advice import image_advice
 from pytest_drlcompress.policies.network import Pixels, normalize_layer
 from pytest_drlcompress.policies.policy import Policy, check_network
 from pytest_drlcompress.policies.sb3.actors import actor_layers, algorithm_of
@@ -134,18 +135,6 @@ def _check_width(saved: Sb3Zip, env: EnvSpec, layers: list[nn.Module]) -> None:
             f"the policy takes {wanted} observations, environment {str(env)!r} gives {given};"
             f" {_width_advice(env, wanted - given)}"
         )
-
-
-def image_advice(env: EnvSpec, wanted: tuple[int, ...]) -> str:
-    """What may be wrong where ``env`` does not give images of the shape ``wanted``."""
-    given = env.observation_shape
-    if env.atari is not None and wanted[1:] == given[1:]:
-        return f": write stack={wanted[0]}"
-    if len(given) == 3 and sorted(wanted) == sorted(given):
-        return " (images must come as channels, height, width)"
-    if env.atari is None and env.id.startswith("ALE/"):
-        return ": write preprocessing=gymnasium, or preprocessing=sb3 where SB3 trained it"
-    return ""
 
 
 def _width_advice(env: EnvSpec, missing: int) -> str:
