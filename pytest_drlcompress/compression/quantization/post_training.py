@@ -11,8 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -81,6 +83,7 @@ def quantize_statically(
         convolutions = [node.input[1] for node in graph.node if node.op_type == "Conv"]
         linear = [node.input[1] for node in graph.node if node.op_type in LINEAR]
         channels = linear if per_channel else convolutions
+        weights = {tensor.name: tensor for tensor in graph.initializer}
         quantize_static(
             prepared,
             target,
@@ -98,7 +101,9 @@ def quantize_statically(
                 # layer before the ReLU in fp32
                 "ActivationRestrictedAsymmetric": True,
                 "OpTypesToExcludeOutputQuantization": ["Gemm"],
-                "TensorQuantOverrides": {name: [{"axis": 0}] for name in channels},
+                "TensorQuantOverrides": {
+                    name: _channel_ranges(weights[name]) for name in channels if name in weights
+                },
             },
         )
         return target.read_bytes()
@@ -137,6 +142,20 @@ PTSQ = StepKind(
     quantizes=True,
     suggest=_suggest,
 )
+
+
+def _channel_ranges(tensor: onnx.TensorProto) -> list[dict[str, Any]]:
+    """A scale for each channel; that of a channel without weights is as large as the others'.
+
+    ONNX Runtime would give such a channel a zero point of its own, and its convolution takes one
+    for all.
+    """
+    values = numpy_helper.to_array(tensor)
+    spans = np.abs(values.reshape(len(values), -1)).max(1)
+    if spans.all():
+        return [{"axis": 0}]
+    spans[spans == 0] = spans[spans > 0].mean() if spans.any() else 1
+    return [{"axis": 0, "rmin": -float(span), "rmax": float(span)} for span in spans]
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
