@@ -49,7 +49,7 @@ def make_sb3(env_id: str, atari: AtariSpec) -> "Sb3Atari":
     return Sb3Atari(wrapped, atari.stack)
 
 
-class Sb3Atari(gym.Env[NDArray[np.uint8], np.int64]):
+class Sb3Atari(gym.Wrapper[NDArray[np.uint8], np.int64, NDArray[np.uint8], np.int64]):
     """Whole games, over all their lives: what SB3's ``evaluate_policy`` counts as episodes.
 
     Observations are ``uint8`` ``(stack, 84, 84)``, as ``VecTransposeImage`` gives them; every
@@ -57,11 +57,10 @@ class Sb3Atari(gym.Env[NDArray[np.uint8], np.int64]):
     """
 
     def __init__(self, env: gym.Env[Any, Any], stack: int) -> None:
-        self._env = env
+        super().__init__(env)
         self._lives = _layer(env, "EpisodicLifeEnv")
         self._frames: NDArray[np.uint8] = np.zeros((stack, 84, 84), np.uint8)
         self.observation_space = gym.spaces.Box(0, 255, self._frames.shape, np.uint8)
-        self.action_space = env.action_space
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -69,21 +68,17 @@ class Sb3Atari(gym.Env[NDArray[np.uint8], np.int64]):
         """Start a new game, also where the last one has lives left."""
         if self._lives is not None:
             self._lives.was_real_done = True
-        frame, info = self._env.reset(seed=seed, options=options)
+        frame, info = self.env.reset(seed=seed, options=options)
         return self._restack(frame), info
 
     def step(self, action: np.int64) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """One step of ``frame_skip`` frames; it is over when the game is."""
-        frame, reward, over, cut, info = self._env.step(int(action))
+        frame, reward, over, cut, info = self.env.step(np.int64(action))
         if over and not cut and self._lives is not None and not self._lives.was_real_done:
-            frame, info = self._env.reset()
+            frame, info = self.env.reset()
             return self._restack(frame), float(reward), False, False, info
         self._frames = np.concatenate([self._frames[1:], frame[None, :, :, 0]])
         return self._frames, float(reward), bool(over), bool(cut), info
-
-    def close(self) -> None:
-        """Release the emulator."""
-        self._env.close()
 
     def _restack(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         self._frames = np.zeros_like(self._frames)
