@@ -15,6 +15,8 @@ from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.compression.step import Result
 from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.environments.spec import ActionSpec
+from pytest_drlcompress.measurement.attribution import attribute_error
 from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.onnx_graph.kernels import executed_kernels
 from pytest_drlcompress.policies.network import build, describe
@@ -120,3 +122,17 @@ def test_sparse_weights_stay_zero_in_int8_and_layers_share_by_erdos_renyi() -> N
         if t.name.endswith("weight_quantized")
     ]
     assert sum(int((codes == 0).sum()) for codes in stored) >= zeros
+
+
+def test_the_pixels_are_quantized_without_error_and_each_quantizer_is_told() -> None:
+    network = small_resnet()
+    exact, model = export_onnx(network, SHAPE, np.dtype(np.uint8)), _apply(network, "ptsq").value
+    screens = Screens().sample(400) // 2  # darker than a byte can be
+    action = ActionSpec((), np.zeros(0, np.float32), np.zeros(0, np.float32), 6)
+    found = {str(c): c.error for c in attribute_error(model, exact, screens, action)}
+    assert found.pop("observation input (per-tensor scale 0.0039)") == 0
+    assert len(found) == 13
+    # none of them alone does much more than all together
+    runtime = make_runtime()
+    together = np.mean(runtime.load(model).act(screens) != runtime.load(exact).act(screens))
+    assert max(found.values()) < together + 0.05

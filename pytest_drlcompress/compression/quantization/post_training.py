@@ -101,9 +101,13 @@ def quantize_statically(
                 # layer before the ReLU in fp32
                 "ActivationRestrictedAsymmetric": True,
                 "OpTypesToExcludeOutputQuantization": ["Gemm"],
+                # a ReLU stays in the file, where the runtime fuses it: without it the graph would
+                # mean something else wherever its quantizers are looked at one by one
+                "QDQKeepRemovableActivations": True,
                 "TensorQuantOverrides": {
                     name: _channel_ranges(weights[name]) for name in channels if name in weights
-                },
+                }
+                | _pixel_range(graph),
             },
         )
         return target.read_bytes()
@@ -156,6 +160,17 @@ def _channel_ranges(tensor: onnx.TensorProto) -> list[dict[str, Any]]:
         return [{"axis": 0}]
     spans[spans == 0] = spans[spans > 0].mean() if spans.any() else 1
     return [{"axis": 0, "rmin": -float(span), "rmax": float(span)} for span in spans]
+
+
+def _pixel_range(graph: onnx.GraphProto) -> dict[str, list[dict[str, Any]]]:
+    """The range of pixels divided by 255, whatever was seen: a step of 1/255 rounds none."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    bytes_in = graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    return {
+        node.output[0]: [{"rmin": np.float32(0), "rmax": np.float32(1)}]
+        for node in graph.node
+        if bytes_in and node.op_type == "Div" and np.all(constants.get(node.input[1]) == 255)
+    }
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
