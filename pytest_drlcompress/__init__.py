@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from pytest_drlcompress.compression.quantization.quantizer import QuantizerSpec
     from pytest_drlcompress.compression.recipe import Recipe, Step, parse_recipe
     from pytest_drlcompress.compression.registry import builtin_registry
-    from pytest_drlcompress.compression.step import Observations, Result, StepKind
+    from pytest_drlcompress.compression.step import (
+        Diagnosis,
+        Observations,
+        Result,
+        SparsityTarget,
+        StepKind,
+    )
     from pytest_drlcompress.core.artifact import Artifact
+    from pytest_drlcompress.core.errors import RecipeError
     from pytest_drlcompress.core.settings import default_settings
     from pytest_drlcompress.core.verdict import State, Verdict
     from pytest_drlcompress.environments.engines import engine_choice
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
     from pytest_drlcompress.evaluation.rollout import rollout
     from pytest_drlcompress.onnx_graph.export import export_onnx
     from pytest_drlcompress.plugin.gate import Gate
+    from pytest_drlcompress.policies.loader import PolicyLoader
     from pytest_drlcompress.policies.policy import Policy
     from pytest_drlcompress.policies.store import load_policy
     from pytest_drlcompress.reporting.report import SCHEMA as REPORT_SCHEMA
@@ -35,15 +43,19 @@ _HOMES = {
     "Artifact": "core.artifact",
     "Candidate": "workbench.candidate",
     "CubicSchedule": "compression.pruning.schedule",
+    "Diagnosis": "compression.step",
     "EnvSpec": "environments.spec",
     "Gate": "plugin.gate",
     "Observations": "compression.step",
     "Policy": "policies.policy",
+    "PolicyLoader": "policies.loader",
     "QuantizerSpec": "compression.quantization.quantizer",
     "REPORT_SCHEMA": "reporting.report:SCHEMA",
     "Recipe": "compression.recipe",
+    "RecipeError": "core.errors",
     "Result": "compression.step",
     "SparseTraining": "compression.in_training.callback",
+    "SparsityTarget": "compression.step",
     "State": "core.verdict",
     "Step": "compression.recipe",
     "StepKind": "compression.step",
@@ -65,14 +77,18 @@ __all__ = [
     "Artifact",
     "Candidate",
     "CubicSchedule",
+    "Diagnosis",
     "EnvSpec",
     "Gate",
     "Observations",
     "Policy",
+    "PolicyLoader",
     "QuantizerSpec",
     "Recipe",
+    "RecipeError",
     "Result",
     "SparseTraining",
+    "SparsityTarget",
     "State",
     "Step",
     "StepKind",

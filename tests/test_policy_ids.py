@@ -1,8 +1,11 @@
 """Ids that tell policies apart: unique, stable, readable, whatever else is there."""
 
 import itertools
+import json
 
 import pytest
+from sb3_models import on
+from stable_baselines3 import PPO
 from torch import nn
 
 from pytest_drlcompress.environments.spec import EnvSpec
@@ -78,3 +81,16 @@ def test_what_else_is_selected_changes_nothing_without_a_namesake():
     two = {"m/a.zip": "sac-ant", "m/b.zip": "sac-ant"}
     more = named({**two, "m/c.zip": "sac-ant", "d.zip": "ppo-ant"})
     assert named(two).items() <= more.items()
+
+
+def test_two_zips_of_one_algorithm_and_task_have_rows_of_their_own(suites):
+    (suites.path / "models").mkdir()
+    for seed, name in enumerate(("first", "second")):
+        model = PPO("MlpPolicy", "Pendulum-v1", seed=seed, **on())
+        model.save(suites.path / "models" / name)
+    run = ("suites/test_quantization_error.py", "--drlc-env=Pendulum-v1", "--drlc-variant=fp32")
+    suites.runpytest(*run, "--drlc-policy=models/*.zip", "--drlc-report=out.json")
+    report = json.loads((suites.path / "out.json").read_text())
+    ids = ["ppo-pendulum~first", "ppo-pendulum~second"]
+    assert [verdict["policy"] for verdict in report["verdicts"]] == ids
+    assert len({facts["sha256"] for facts in report["artifacts"]}) == 2

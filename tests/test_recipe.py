@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_drlcompress.compression.recipe import Recipe, Step, parse_recipe, variant_id
+from pytest_drlcompress.compression.recipe import Recipe, Step, parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.compression.step import Result, StepKind
+from pytest_drlcompress.compression.variant import Variant
 from pytest_drlcompress.core.errors import EnvironmentSpecError, OptionTextError, RecipeError
 from pytest_drlcompress.core.key_values import format_options, parse_options
 from pytest_drlcompress.environments.spec import EnvSpec
@@ -65,6 +66,29 @@ def test_a_user_can_add_a_step_but_not_replace_one():
         registry.with_kinds([StepKind("ptdq", "graph", half, "")])
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"name": "l2@30"}, "could not name it"),
+        ({"level": "model"}, "level must be one of network, export, graph"),
+        ({"default_amount": 8}, "does not lie strictly between"),
+        ({"options": {"by": "row"}, "choices": {"by": ("column",)}}, "option 'by' is none of"),
+    ],
+)
+def test_an_impossible_step_is_refused_where_it_is_made(wrong, message):
+    right = {"name": "own", "level": "graph", "apply": lambda m, s, o: Result(m), "summary": ""}
+    with pytest.raises(RecipeError, match=message):
+        StepKind(**{**right, **wrong})
+
+
+def test_added_steps_share_no_name_and_are_steps():
+    kind = StepKind("own", "graph", lambda m, s, o: Result(m), "")
+    with pytest.raises(RecipeError, match="already exists"):
+        builtin_registry().with_kinds([kind, kind])
+    with pytest.raises(RecipeError, match="must be a StepKind"):
+        builtin_registry().with_kinds(["own"])
+
+
 def test_network_steps_come_before_graph_steps():
     kind = StepKind("narrow", "network", lambda n, s, o: Result(n), "", amount=(0, 100))
     registry = builtin_registry().with_kinds([kind])
@@ -78,8 +102,8 @@ def test_network_steps_come_before_graph_steps():
 
 
 def test_variant_ids():
-    assert variant_id("ptsq:equalize=true") == "ptsq:equalize=true"
-    assert variant_id("out/models/small.onnx") == "small"
+    assert Variant("ptsq:equalize=true").id == "ptsq:equalize=true"
+    assert Variant("out/models/small.onnx").id == "small"
 
 
 @pytest.mark.parametrize(

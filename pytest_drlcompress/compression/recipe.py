@@ -5,7 +5,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from types import MappingProxyType
 
 from pytest_drlcompress.core.errors import OptionTextError, RecipeError
@@ -40,17 +39,12 @@ def parse_recipe(text: str) -> Recipe:
     """Read ``"l2@30+ptsq:equalize=true"``.
 
     Only the form is checked here: whether a step exists and takes this amount and these
-    options is ``registry.check_recipe``'s to say.
+    options is ``Registry.resolve``'s to say.
 
     Raises:
         RecipeError: an empty step, an amount that is not a number, unreadable options.
     """
     return Recipe(tuple(_parse_step(text, part.strip()) for part in text.split("+")))
-
-
-def variant_id(variant: str) -> str:
-    """The short name of a variant: its recipe as asked for, or the stem of its ONNX file."""
-    return PurePath(variant).stem if variant.endswith(".onnx") else variant
 
 
 def _parse_step(recipe: str, part: str) -> Step:

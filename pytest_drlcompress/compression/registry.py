@@ -24,12 +24,16 @@ class Registry:
         """The steps of this registry and ``extra``.
 
         Raises:
-            RecipeError: a name is already taken.
+            RecipeError: a name is already taken, or something is no ``StepKind``.
         """
+        kinds = dict(self.kinds)
         for kind in extra:
-            if kind.name in self.kinds:
+            if not isinstance(kind, StepKind):
+                raise RecipeError(f"a compression step must be a StepKind, not {kind!r}")
+            if kind.name in kinds:
                 raise RecipeError(f"a compression step named {kind.name!r} already exists")
-        return Registry(MappingProxyType({**self.kinds, **{k.name: k for k in extra}}))
+            kinds[kind.name] = kind
+        return Registry(MappingProxyType(kinds))
 
     def resolve(self, recipe: Recipe, *, images: bool = False) -> Recipe:
         """``recipe`` checked, with every option filled in, as for ``images`` where they are.

@@ -113,9 +113,7 @@ def recipes(text: str) -> tuple[str, ...]:
 
 def output_file(text: str) -> Path:
     """A file to write; the folders above it are made where they are missing."""
-    path = Path(text)
-    if path.is_dir():
-        raise ValueError("is a folder; name a file in it")
+    path = _no_folder(text)
     output_folder(str(path.parent))
     return path
 
@@ -129,9 +127,20 @@ def output_folder(text: str) -> Path:
     return path
 
 
+def _no_folder(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir():
+        raise ValueError("is a folder; name a file in it")
+    return path
+
+
 def report_path(text: str) -> Path:
-    """A path whose suffix names a form of report."""
-    path = output_file(text)
+    """A path whose suffix names a form of report.
+
+    Whether it can be written shows at the end of the run: a run's verdicts are worth more than
+    their report.
+    """
+    path = _no_folder(text)
     if path.suffix not in REPORT_SUFFIXES:
         raise ValueError(f"must end in {', '.join(REPORT_SUFFIXES)}")
     return path

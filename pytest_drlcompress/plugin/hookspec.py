@@ -1,7 +1,7 @@
 """Hooks that others implement, in a ``conftest.py`` or in an installed pytest plugin."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pytest_drlcompress.compression.step import StepKind
     from pytest_drlcompress.core.verdict import Verdict
     from pytest_drlcompress.environments.engine import EngineFactory
+    from pytest_drlcompress.policies.loader import PolicyLoader
 
 
 @pytest.hookspec
@@ -21,8 +22,13 @@ def pytest_drlcompress_recipes(config: pytest.Config) -> "Sequence[StepKind]":  
 
 
 @pytest.hookspec
-def pytest_drlcompress_policies(config: pytest.Config) -> Sequence[Any]:  # type: ignore[empty-body]
-    """Policy loaders of your own (``policies.load.PolicyLoader``); they are asked before ours."""
+def pytest_drlcompress_policies(  # type: ignore[empty-body]
+    config: pytest.Config,
+) -> "Sequence[PolicyLoader]":
+    """Policy loaders of your own; they are asked before ours.
+
+    ``policies.loader.PolicyLoader`` has an example.
+    """
 
 
 @pytest.hookspec

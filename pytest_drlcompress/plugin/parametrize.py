@@ -1,8 +1,5 @@
 """Which policies and variants a test runs over, under short stable ids."""
 
-from collections import Counter
-from pathlib import Path
-
 import pytest
 
 from pytest_drlcompress.compression.variant import Variant
@@ -39,19 +36,14 @@ def generate(metafunc: pytest.Metafunc) -> None:
 
 
 def _policies(run: Run) -> dict[str, str]:
-    """Text to id. Two policies of one id (two zips of one algorithm and task) add their file."""
+    """Text to id."""
     texts = run.bench.policy_texts()
     if not texts:
         raise pytest.Collector.CollectError(
             f"there is no policy to judge: {run.settings.baselines} holds no baseline; give"
             " --drlc-policy (and --drlc-env), or --drlc-baselines"
         )
-    ids = {text: run.bench.load(text).policy.id for text in texts}
-    counts = Counter(ids.values())
-    return {
-        text: short if counts[short] == 1 else f"{short}~{Path(text).stem}"
-        for text, short in ids.items()
-    }
+    return {text: run.bench.load(text).policy.id for text in texts}
 
 
 def _parametrizes(metafunc: pytest.Metafunc, argument: str) -> bool:

@@ -15,8 +15,8 @@ import pytest
 from pytest_drlcompress.core.errors import ArtifactError, DrlcError
 from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.gates.kinds import GATE_KINDS
-from pytest_drlcompress.plugin.benchmark import provide_benchmark
 from pytest_drlcompress.plugin.benchmark_compare import Comparison, find_named_run
+from pytest_drlcompress.plugin.benchmarking import provide_benchmark
 from pytest_drlcompress.plugin.options import read_settings
 from pytest_drlcompress.reporting.results import Results, flattened
 
@@ -53,11 +53,13 @@ class Run:
             from pytest_drlcompress.environments.engines import Engines
             from pytest_drlcompress.workbench.workbench import Workbench
 
-            registry = builtin_registry().with_kinds(
-                self._from_hook(self.config.hook.pytest_drlcompress_recipes)
+            hooks = self.config.hook
+            self._bench = Workbench(
+                self.settings,
+                builtin_registry().with_kinds(self._from_hook(hooks.pytest_drlcompress_recipes)),
+                Engines.of(self._from_hook(hooks.pytest_drlcompress_environments)),
+                self._from_hook(hooks.pytest_drlcompress_policies),
             )
-            engines = Engines.of(self._from_hook(self.config.hook.pytest_drlcompress_environments))
-            self._bench = Workbench(self.settings, registry, engines)
         return self._bench
 
     def _from_hook(self, hook: Any) -> list[Any]:
@@ -168,16 +170,12 @@ class Run:
 
     def _record(self) -> list[str]:
         from pytest_drlcompress.baselines.verdicts import record_verdicts
+        from pytest_drlcompress.gates.records import recordable
 
         lines = []
-        recorded = {kind.name for kind in GATE_KINDS if kind.recorded}
         for text in self.bench.policy_texts():
             loaded = self.bench.load(text)
-            mine = [
-                verdict
-                for verdict in self.results.verdicts
-                if verdict.policy == loaded.policy.id and verdict.gate in recorded
-            ]
+            mine = recordable(v for v in self.results.verdicts if v.policy == loaded.policy.id)
             artifacts = {
                 variant: facts
                 for (policy, variant), facts in self.results.artifacts.items()

@@ -3,8 +3,9 @@
 One ``Workbench`` lives in a process for a whole run.
 """
 
-from collections.abc import Callable
-from functools import cache
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property
 from pathlib import Path
 
 from pytest_drlcompress.baselines.record import read_baseline_record
@@ -15,7 +16,10 @@ from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.cache import EpisodeCache, default_cache_path
 from pytest_drlcompress.evaluation.executors.factory import make_executor
+from pytest_drlcompress.policies.ids import unique_ids
 from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
+from pytest_drlcompress.policies.loader import PolicyLoader
+from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.policies.store import RECORD
 from pytest_drlcompress.runtime.factory import make_runtime
 from pytest_drlcompress.workbench.candidate import Candidate
@@ -26,12 +30,21 @@ DEFAULT_VARIANTS = ("fp32", "ptdq", "ptsq", "ptsq:equalize=true")
 
 
 class Workbench:
-    """See the module. ``registry`` holds the run's compression steps, ``engines`` its engines."""
+    """See the module.
+
+    ``registry`` holds the run's compression steps, ``engines`` its engines, and ``loaders`` those
+    that a project adds to ours.
+    """
 
     def __init__(
-        self, settings: Settings, registry: Registry, engines: Engines = OUR_ENGINES
+        self,
+        settings: Settings,
+        registry: Registry,
+        engines: Engines = OUR_ENGINES,
+        loaders: Sequence[PolicyLoader] = (),
     ) -> None:
         self.settings = settings
+        self._loaders = tuple(loaders)
         self.tools = Tools(
             settings,
             registry,
@@ -51,7 +64,8 @@ class Workbench:
             PolicyError: a glob that matches nothing.
         """
         if self.settings.policies:
-            return [text for asked in self.settings.policies for text in expand(asked)]
+            asked = [expand(text, self._loaders) for text in self.settings.policies]
+            return [text for several in asked for text in several]
         return baseline_ids(self.settings.baselines)
 
     def variant_texts(self, policy: str) -> list[str]:
@@ -66,15 +80,28 @@ class Workbench:
         """End the worker processes."""
         self.tools.executor.close()
 
-    def _load(self, text: str) -> LoadedPolicy:
+    @cached_property
+    def _policies(self) -> dict[str, Policy]:
+        """The policies of this run by their texts, each with an id that no other has."""
+        read = {text: self._read(text) for text in self.policy_texts()}
+        ids = unique_ids(list(read.items()))
+        return {text: dataclasses.replace(policy, id=ids[text]) for text, policy in read.items()}
+
+    def _read(self, text: str) -> Policy:
         settings = self.settings
-        policy = load_policy_source(
+        return load_policy_source(
             text,
             env=None if settings.env is None else EnvSpec.parse(settings.env),
             trust=settings.trust,
             vecnormalize=settings.vecnormalize,
             baselines=settings.baselines,
+            loaders=self._loaders,
         )
+
+    def _load(self, text: str) -> LoadedPolicy:
+        # a run's own policies are told apart; one that is loaded beside them keeps its id
+        named = text in self.policy_texts()
+        policy = self._policies[text] if named else self._read(text)
         folder = Path(policy.origin)
         recorded = (folder / RECORD).is_file()
         return LoadedPolicy(
