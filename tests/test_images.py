@@ -14,7 +14,7 @@ from torch import nn
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.compression.step import Result
-from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.core.errors import PolicyError, RecipeError
 from pytest_drlcompress.environments.spec import ActionSpec
 from pytest_drlcompress.measurement.attribution import attribute_error
 from pytest_drlcompress.onnx_graph.export import export_onnx
@@ -78,6 +78,11 @@ def test_a_channel_without_weights_is_quantized_like_the_others() -> None:
     screens = Screens().sample(64)
     wanted = network(torch.from_numpy(screens)).numpy()
     assert np.mean(quantized.act(screens) == wanted) > 0.9
+
+
+def test_dynamic_quantization_of_convolutions_is_refused() -> None:
+    with pytest.raises(RecipeError, match="leave the convolutions in fp32: use ptsq or qat"):
+        _apply(small_resnet(), "ptdq")
 
 
 def test_training_for_int8_keeps_the_kernels_and_helps() -> None:

@@ -41,6 +41,12 @@ def _ptdq(model: bytes, step: Step, observations: Observations) -> Result:
         model, provenance = _equalized(model, observations, int(step.options["samples"]))
     with tempfile.TemporaryDirectory() as folder:
         prepared, target = _prepare(model, Path(folder))
+        if any(node.op_type == "Conv" for node in onnx.load(prepared).graph.node):
+            # ConvInteger finds each tensor's range at run time and is slower than fp32
+            raise RecipeError(
+                "ONNX Runtime has no fast convolution with ranges found at run time, so ptdq would"
+                " leave the convolutions in fp32: use ptsq or qat"
+            )
         quantize_dynamic(
             prepared,
             target,
