@@ -11,7 +11,7 @@ import pytest_drlcompress
 NAME = "pytest_drlcompress"
 ROOT = Path(pytest_drlcompress.__file__).parent
 ORDER = (
-    "core", "environments", "runtime", "policies", "onnx_graph", "evaluation", "compression",
+    "core", "environments", "runtime", "onnx_graph", "policies", "evaluation", "compression",
     "measurement", "baselines", "testing", "workbench", "training", "gates", "reporting", "plugin",
     "cli",
 )  # fmt: skip
