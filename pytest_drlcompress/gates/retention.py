@@ -8,6 +8,7 @@ from pytest_drlcompress.core.errors import ArtifactError, EpisodeError
 from pytest_drlcompress.core.progress import gate_line
 from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.environments.bounds import return_bounds
+from pytest_drlcompress.evaluation.distinct import DistinctEpisodes
 from pytest_drlcompress.evaluation.retention import (
     RetentionSettings,
     episode_seeds,
@@ -35,6 +36,7 @@ def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
     gate = f"{RETENTION.name} under {perturb}" if perturb else RETENTION.name
     conditions = f"{loaded.policy.env} {perturb}".strip()
     started = time.monotonic()
+    seen = DistinctEpisodes()
     try:
         artifact = candidate.artifact
         _ = candidate.controller  # shapes first: a misfit is no matter of episodes
@@ -44,7 +46,7 @@ def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
             episodes = loaded.episodes(artifact, seeds, perturb, line.on_steps)
             with closing(episodes):  # drops the episodes in flight
                 verdict = judge(
-                    (episode.total for episode in episodes),
+                    (seen.total(episode) for episode in episodes),
                     reference,
                     asked,
                     policy=candidate.policy,
@@ -57,12 +59,13 @@ def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
         return refused(state=State.FAIL, reason=f"{error}.", unit="episodes", alpha=asked.alpha)
     details = {
         **verdict.details,
+        "distinct_episodes": seen.count,
         "engine": f"{loaded.engine.name} ({loaded.engine.reason})",
         "watched": loaded.engine.may_hang,
         "not_cached": loaded.identity.reason,
         "seconds": round(time.monotonic() - started, 2),
     }
-    reason = verdict.reason
+    reason = f"{verdict.reason}{seen.warning()}"
     if verdict.state is State.FAIL and (advice := hint(candidate)):
         reason += f"\n    {advice}"
     return dataclasses.replace(verdict, gate=gate, reason=reason, details=details)

@@ -37,13 +37,14 @@ from pytest_drlcompress.evaluation.executors.base import Executor
 from pytest_drlcompress.evaluation.reference import POOL_EPISODES, Reference
 from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import rollout
+from pytest_drlcompress.onnx_graph.choices import count_choices
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.controller import Controller, Runtime
 from pytest_drlcompress.runtime.factory import make_runtime
 from pytest_drlcompress.workbench.calibration import (
     CALIBRATION_SEEDS,
-    EPISODES_PER_SAMPLE,
     OwnRollouts,
+    episodes_per_sample,
 )
 
 PROBE_SEEDS = 2**19 + 2**18 + 2**17
@@ -147,6 +148,12 @@ class LoadedPolicy:
                 f"{artifact.recipe or 'the artifact'} gives actions of shape"
                 f" {controller.action_shape}; {str(env)!r} takes {env.action.shape}"
             )
+        choices = count_choices(artifact.model) if env.action.discrete else None
+        if choices not in (None, env.action.n):
+            raise ArtifactError(
+                f"{artifact.recipe or 'the artifact'} chooses among {choices} actions;"
+                f" {str(env)!r} has {env.action.n}"
+            )
         return controller
 
     def compressed(self, recipe: Recipe) -> Artifact:
@@ -223,7 +230,7 @@ class LoadedPolicy:
 
     def _staged(self, steps: str) -> NetworkStage:
         registry = self.tools.registry
-        resolved = registry.resolve(parse_recipe(steps)).steps
+        resolved = registry.resolve(parse_recipe(steps), images=self.policy.env.images).steps
         return network_stage(self.policy, resolved, registry, self._rollouts)
 
     def _reference(self, perturb: str) -> Reference:
@@ -267,15 +274,20 @@ class LoadedPolicy:
     def _observations(self, first_seed: int, count: int) -> NDArray[Any]:
         """``count`` float32 (or uint8) observations, evenly spread over whole episodes."""
         rows: list[NDArray[Any]] = []
-        episodes = 0
+        episodes, at_once = 0, episodes_per_sample(self.policy.env)
         while sum(map(len, rows)) < count:
-            seeds = range(first_seed + episodes, first_seed + episodes + EPISODES_PER_SAMPLE)
+            seeds = range(first_seed + episodes, first_seed + episodes + at_once)
             for episode in rollout(
-                self.policy.env, self.original, seeds, record=True, engines=self.tools.engines
+                self.policy.env,
+                self.original,
+                seeds,
+                record=True,
+                slots=at_once if self.policy.env.images else None,
+                engines=self.tools.engines,
             ):
                 assert episode.observations is not None
                 rows.append(episode.observations)
-            episodes += EPISODES_PER_SAMPLE
+            episodes += at_once
         seen = np.concatenate(rows)
         chosen = np.linspace(0, len(seen) - 1, count).round().astype(int)
         return np.ascontiguousarray(seen[chosen], self.original.observation_dtype)
