@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from pytest_drlcompress.environments.engines import engine_choice
     from pytest_drlcompress.environments.spec import EnvSpec
     from pytest_drlcompress.evaluation.rollout import rollout
+    from pytest_drlcompress.frontier.search import find_smallest
     from pytest_drlcompress.onnx_graph.export import export_onnx
     from pytest_drlcompress.plugin.gate import Gate
     from pytest_drlcompress.policies.loader import PolicyLoader
     from pytest_drlcompress.policies.policy import Policy
     from pytest_drlcompress.policies.store import load_policy
     from pytest_drlcompress.reporting.report import SCHEMA as REPORT_SCHEMA
-    from pytest_drlcompress.search.run import find_smallest
     from pytest_drlcompress.workbench.candidate import Candidate
     from pytest_drlcompress.workbench.workbench import Workbench
 
@@ -67,7 +67,7 @@ _HOMES = {
     "engine_choice": "environments.engines",
     "export_onnx": "onnx_graph.export",
     "export_sparse": "compression.in_training.export",
-    "find_smallest": "search.run",
+    "find_smallest": "frontier.search",
     "load_policy": "policies.store",
     "parse_recipe": "compression.recipe",
     "rollout": "evaluation.rollout",

@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("costs", costs, "what variants cost: microseconds, bytes, estimated energy"),
         ("compress", compress, "write the ONNX file that a recipe makes of a policy"),
         ("export", export, "write a policy as C99 for a microcontroller, and check it"),
-        ("search", search, "find the smallest artifact that is shown to keep the return"),
+        ("search", search, "find the smallest artifact within budgets that keeps the return"),
         (
             "sparsity",
             sparsity,

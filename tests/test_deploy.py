@@ -3,7 +3,6 @@
 import itertools
 import shutil
 
-import numpy as np
 import pytest
 import torch
 from random_models import float_network, integer_network
@@ -17,9 +16,6 @@ from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.core.errors import CodeGenerationError, RecipeError
 from pytest_drlcompress.measurement.chip import generate_checked, measure_chip
-from pytest_drlcompress.search.run import front
-from pytest_drlcompress.search.space import entries, within
-from pytest_drlcompress.search.trials import SearchError, Trial, Trials
 
 TOOLS = pytest.mark.skipif(bool(missing_tools()), reason=missing_tools() or "tools are there")
 
@@ -164,74 +160,3 @@ class TestExport:
         assert "csr" in capsys.readouterr().out
         path.write_bytes(float_network([5, 8, 2], 1))
         assert main(["export", str(path), "--out", str(tmp_path), "--layout", "tree"]) == 2
-
-
-class TestSearch:
-    def test_the_space_is_pruned_by_what_can_fit(self):
-        found = entries(network(256, 256))
-        assert [e.flash for e in found] == sorted(e.flash for e in found)
-        fitting = within(found, 4096)
-        assert {e.step for e in fitting} >= {"narrow@16", "narrow@32"}
-        assert not {"narrow@64", "qat"} & {e.step for e in fitting}
-        for entry in found:
-            builtin_registry().resolve(parse_recipe(entry.recipe(5000)))
-
-    @TOOLS
-    def test_an_impossible_budget_is_said_so_at_once(self, tmp_path, capsys):
-        command = ["search", "trpo-hopper", "--budget", "flash=200", "--out", str(tmp_path)]
-        assert main(command) == 1
-        assert "no recipe found: even narrow@4" in capsys.readouterr().out
-        assert main([*command, "--budget", "weight=3"]) == 2
-        assert "there is no budget 'weight'; known: flash, ram" in capsys.readouterr().err
-        assert main([*command, "--budget", "flash=much"]) == 2
-
-    def test_trials_are_kept_and_belong_to_one_policy(self, tmp_path):
-        trials = Trials(tmp_path, "a", "00")
-        trial = Trial("narrow@8", "narrow@8", 10, {"flash": 900.0}, 0.9, 1.0)
-        trials.add(trial, b"model")
-        again = Trials(tmp_path, "a", "00")
-        assert again.by_recipe == {"narrow@8": trial}
-        assert again.model_path("narrow@8").read_bytes() == b"model"
-        with pytest.raises(SearchError, match="choose another --out"):
-            Trials(tmp_path, "a", "11")
-        (tmp_path / "trials.json").write_text("{}")
-        with pytest.raises(SearchError, match="cannot be read"):
-            Trials(tmp_path, "a", "00")
-
-    def test_the_front_holds_what_nothing_smaller_beats(self):
-        def trial(name, flash, kept):
-            return Trial(name, name, 1, {"flash": flash}, kept, 0.0)
-
-        trials = [trial("a", 1, 0.5), trial("b", 2, 0.4), trial("c", 3, 0.9), trial("d", 3, 0.8)]
-        assert [t.recipe for t in front(trials)] == ["a", "c"]
-
-    @TOOLS
-    def test_a_search_ends_with_what_it_has_shown_and_goes_on_where_it_ended(
-        self, tmp_path, capsys, monkeypatch
-    ):
-        from pytest_drlcompress.search import run as module
-
-        monkeypatch.setattr(module, "RUNGS", (50, 60, 70))
-        monkeypatch.setattr(
-            module,
-            "within",
-            lambda found, flash: [e for e in found if e.step in ("narrow@8", "ptsq")],
-        )
-        command = ["search", "trpo-hopper", "--out", str(tmp_path), "--min-retention", "0.05",
-                   "--max-episodes", "20"]  # fmt: skip
-        main(command)
-        first = capsys.readouterr().out
-        assert "narrow@8" in first
-        assert (tmp_path / "front.csv").exists()
-        main(command)
-        second = capsys.readouterr().out
-        assert second.splitlines()[-4:] == first.splitlines()[-4:]
-        assert "minutes left" in second
-        assert np.isfinite([t.kept for t in Trials(
-            tmp_path, "trpo-hopper", _sha(tmp_path)).by_recipe.values()]).all()  # fmt: skip
-
-
-def _sha(folder):
-    import json
-
-    return json.loads((folder / "trials.json").read_text())["sha256"]

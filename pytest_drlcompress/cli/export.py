@@ -12,12 +12,13 @@ from pytest_drlcompress.cli.arguments import (
 )
 from pytest_drlcompress.core.errors import CodeGenerationError
 from pytest_drlcompress.core.option_values import one_of, whole
+from pytest_drlcompress.core.settings import CHIPS
 
 if TYPE_CHECKING:
     from pytest_drlcompress.measurement.chip import Generated
 
 _VECTORS = 64
-_CHIPS = ("cortex-m0", "cortex-m4", "cortex-m7")
+_LAYOUTS = ("dense", "csr", "block", "tile", "small", "fast")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,12 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_out_folder(parser, required=True, help="folder of the .h, the .c, vectors and check")
     add_value(
-        parser, "--target", one_of(("c", *_CHIPS)), default="c", dest="chip", metavar="c|CHIP",
-        help=f"c, or one of {', '.join(_CHIPS)}: also compiled and run for it under QEMU",
+        parser, "--target", one_of(("c", *CHIPS)), default="c", dest="chip", metavar="c|CHIP",
+        help=f"c, or one of {', '.join(CHIPS)}: also compiled and run for it under QEMU",
     )  # fmt: skip
     add_value(
-        parser, "--layout", one_of(("dense", "csr", "block", "small", "fast")), default="small",
-        metavar="LAYOUT", help="of weights: dense, csr, block, small (default) or fast",
+        parser, "--layout", one_of(_LAYOUTS), default="small", metavar="LAYOUT",
+        help="of weights: dense, csr, block, tile (for vector instructions), small (default), fast",
     )  # fmt: skip
     parser.add_argument("--name", default="policy", help="prefix of functions and files")
     add_value(

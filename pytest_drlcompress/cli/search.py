@@ -1,110 +1,87 @@
-"""``python -m pytest_drlcompress search``: the smallest artifact shown to keep the return."""
+"""``python -m pytest_drlcompress search``: the smallest artifact that keeps the return.
+
+Within budgets on flash, RAM, instructions, latency or bytes; says what it does and how much time
+is left, and ends with the Pareto front, as a table, ``frontier.csv`` and ``frontier.png``.
+"""
 
 import argparse
-from pathlib import Path
+import importlib.util
+import shutil
 
 from pytest_drlcompress.cli.arguments import (
     add_options,
+    add_out_folder,
     add_policy_arguments,
     add_retention_arguments,
     add_value,
     settings_of,
 )
-from pytest_drlcompress.cli.tables import Table, write_csv
-from pytest_drlcompress.core.option_values import at_least, output_folder
-from pytest_drlcompress.core.quantities import parse_bytes
-
-_TABLE = Table(
-    ("recipe", "flash", "RAM", "instructions", "bytes", "kept", "verdict"),
-    (44, 8, 6, 12, 8, 5, 12),
-)
+from pytest_drlcompress.cli.tables import write_csv
+from pytest_drlcompress.core.option_values import number
+from pytest_drlcompress.frontier.costs import KNOWN, read_budget
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``search``."""
     parser.add_argument("policy", metavar="POLICY", help="as --drlc-policy")
+    figures = "; ".join(f"{name}: {what}" for name, what in KNOWN.items())
     add_value(
-        parser, "--budget", read_budget, action="append", default=[], metavar="NAME=LIMIT",
-        help="flash=8KiB, ram=4KiB, instructions=20000, latency_us=5 or bytes=16kB; repeatable",
-    )  # fmt: skip
-    add_value(parser, "--minutes", at_least(0.1), default=20.0, metavar="N", help="default 20")
+        parser,
+        "--budget",
+        read_budget,
+        action="append",
+        default=[],
+        metavar="FIGURE=LIMIT",
+        help=f"for example flash=8KiB or latency_us=5; repeatable. {figures}",
+    )
     add_value(
-        parser, "--out", output_folder, metavar="DIR", help="trials, front.csv, front.png and the"
-        " winner (default: search-POLICY); the same command goes on there",
-    )  # fmt: skip
-    add_options(parser, ["target"])
+        parser,
+        "--minutes",
+        number(0, 100_000),
+        default=20.0,
+        metavar="N",
+        help="no training is begun that would not end in this time (default 20)",
+    )
+    add_out_folder(parser, help="artifacts and figures; the same command goes on from there"
+                   " (default search-POLICY)")  # fmt: skip
     add_retention_arguments(parser)
+    add_options(parser, ["alpha", "target", "runtime"])
     add_policy_arguments(parser)
 
 
-def read_budget(text: str) -> tuple[str, float]:
-    """``"flash=8KiB"`` as ``("flash", 8192.0)``.
-
-    Raises:
-        ValueError: it has another form.
-    """
-    name, _, limit = text.partition("=")
-    try:
-        value = parse_bytes(limit) if name in ("flash", "ram", "bytes") else float(limit)
-    except ValueError:
-        value = 0.0
-    if not value > 0:
-        raise ValueError("must be NAME=LIMIT, for example flash=8KiB or latency_us=5")
-    return name, value
-
-
 def run(arguments: argparse.Namespace) -> int:
-    """Search, print the front, and say how to make the winner again; 1 where there is none.
+    """Search, print the table and the command that makes the winner; 1 where there is none.
 
     Raises:
-        DrlcError: a policy or budget that does not exist, a chip without its tools.
+        DrlcError: a policy that does not exist, a baseline that is no yardstick, missing tools.
     """
-    from pytest_drlcompress.core.files import write_atomic
-    from pytest_drlcompress.search.run import reproduction, search
+    from pytest_drlcompress.frontier.search import default_folder, run_search
+    from pytest_drlcompress.frontier.text import frontier_table
 
-    folder = arguments.out or Path(f"search-{Path(arguments.policy).stem}")
-    outcome = search(
-        settings_of(arguments, [arguments.policy]),
+    settings = settings_of(arguments, [arguments.policy])
+    found = run_search(
+        settings,
         arguments.policy,
         dict(arguments.budget),
-        folder,
         minutes=arguments.minutes,
-        say=lambda line: print(line, flush=True),
+        out=arguments.out,
+        on_line=lambda line: print(line, flush=True),
     )
-    rows = [
-        {
-            "recipe": trial.recipe,
-            **{name: round(value, 3) for name, value in trial.figures.items()},
-            "kept": round(trial.kept, 4),
-            "verdict": trial.verdict.get("state", ""),
-        }
-        for trial in outcome.front
-    ]
-    if rows:
-        print(f"\n{_TABLE.head()}")
-        for row in rows:
-            cells = [str(row["recipe"])]
-            cells += [f"{row[name]:,.0f}" for name in ("flash", "ram", "instructions", "bytes")]
-            print(_TABLE.row([*cells, f"{row['kept']:.2f}", str(row["verdict"]) or "-"]))
-        write_csv(folder / "front.csv", rows)
-        _plot(folder / "front.png", outcome)
-    print(f"\n{outcome.reason}")
-    if outcome.winner is None:
+    folder = arguments.out or default_folder(found.policy)
+    print(f"\n{frontier_table(found)}\n")
+    if rows := found.rows():
+        write_csv(folder / "frontier.csv", rows)
+        print(folder / "frontier.csv")
+        if importlib.util.find_spec("matplotlib") is None:
+            print("no plot: pip install 'pytest-drlcompress[plot]'")
+        else:
+            from pytest_drlcompress.frontier.plot import write_plot
+
+            print(write_plot(folder / "frontier.png", found))
+    print(f"\n{found.reason}")
+    if found.winner is None:
         return 1
-    trials = folder / f"{outcome.winner.recipe.replace(':', '~')}.onnx"
-    write_atomic(folder / "winner.onnx", trials.read_bytes())
-    options = "".join(
-        f" --{name} {value}" for name in ("env",) if (value := getattr(arguments, name))
-    )
-    print(f"{folder / 'winner.onnx'} is it; to make it again:\n{reproduction(outcome, options)}")
+    winner = folder / "winner.onnx"
+    shutil.copyfile(found.winner.model_path, winner)
+    print(f"  {winner}, made again by\n  {found.command}")
     return 0
-
-
-def _plot(path: Path, outcome: object) -> None:
-    """The front as a figure, where matplotlib is installed."""
-    import importlib.util
-
-    if importlib.util.find_spec("matplotlib") is not None:
-        from pytest_drlcompress.reporting.search_plot import write_front
-
-        write_front(path, outcome)  # type: ignore[arg-type]

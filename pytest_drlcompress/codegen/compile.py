@@ -12,7 +12,7 @@ STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion")
 EXACT = ("-ffp-contract=off", "-fno-math-errno")
 """Without fused multiply-adds, which round once where ONNX Runtime rounds twice."""
 
-_FAST = ("-O3", "-march=native")
+_FAST = ("-O3", "-march=native", "-fno-trapping-math")
 
 
 def find_compiler() -> str:
@@ -47,8 +47,8 @@ def compile_library(source: Source, folder: Path) -> Path:
     write_files(source, folder)
     library = folder / f"{source.name}.so"
     run_compiler(
-        [find_compiler(), *STRICT, *EXACT, *_FAST, "-shared", "-fPIC", "-o", str(library),
-         f"{source.name}_library.c", "-lm"],
+        [find_compiler(), *STRICT, *EXACT, *_FAST, f"-D{source.name.upper()}_SIMD=1", "-shared",
+         "-fPIC", "-o", str(library), f"{source.name}_library.c", "-lm"],
         folder,
     )  # fmt: skip
     return library

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from pytest_drlcompress.codegen.layouts import (
     BLOCK_ROWS,
+    TILE_COLUMNS,
+    TILE_ROWS,
     Choice,
     LayerTables,
     Layout,
@@ -59,6 +61,7 @@ class _Buffer:
     name: str
     ctype: str
     length: int
+    cleared: bool
 
     @property
     def nbytes(self) -> int:
@@ -81,6 +84,7 @@ class _Loop:
     offset: int
     finish: tuple[str, ...]
     note: str
+    dot: bool
 
 
 def generate(
@@ -113,6 +117,10 @@ def generate(
         "uses_tanh": any(s.operator == "tanh" for stage in program.stages for s in stage.steps),
         "code_types": sorted({loop.target_type for loop in emitter.loops} & {"uint8_t", "int8_t"}),
         "block_rows": BLOCK_ROWS,
+        "tile_rows": TILE_ROWS,
+        "tile_columns": TILE_COLUMNS,
+        "layouts": sorted({loop.layout for loop in emitter.loops if loop.layout}),
+        "dots": any(loop.dot for loop in emitter.loops),
     }
     templates = {f"{name}.h": "policy.h.j2", f"{name}.c": "policy.c.j2"}
     if library:
@@ -175,10 +183,16 @@ class _Emitter:
             key = (ctype, number % 2)
             sizes[key] = max(sizes.get(key, 0), stage.units)
             targets.append((_buffer_name(*key), ctype))
-        self.buffers = [_Buffer(_buffer_name(*key), key[0], size) for key, size in sizes.items()]
         self.loops = [
             self._loop(number, stage, layout, targets, number == last)
             for number, stage in enumerate(program.stages)
+        ]
+        tiled = any(tables.layout == "tile" for tables in self.layers)
+        self.buffers = [
+            _Buffer(
+                _buffer_name(*key), key[0], size + (-size % TILE_COLUMNS if tiled else 0), tiled
+            )
+            for key, size in sizes.items()
         ]
 
     def _loop(
@@ -190,10 +204,11 @@ class _Emitter:
         last: bool,
     ) -> _Loop:
         source, tables, kind = stage.source, {}, "elementwise"
-        accumulator, chosen, offset = "", "", 0
+        accumulator, chosen, offset, dot = "", "", 0, False
         taken = targets[number - 1][0] if number else "observation"
         if isinstance(source, Linear):
-            encoded = encode(source, number, layout)
+            unsigned = number > 0 and targets[number - 1][1] == "uint8_t"
+            encoded = encode(source, number, layout, unsigned_codes=unsigned)
             self.layers.append(encoded)
             self.tables += encoded.tables.values()
             tables = {role: table.name for role, table in encoded.tables.items()}
@@ -201,6 +216,8 @@ class _Emitter:
             chosen = encoded.layout
             accumulator = "int32_t" if source.integer else "float"
             offset = source.zero_point if subtracts_zero_point(source) else 0
+            bytes_ = encoded.tables["weight"].values.dtype == np.int8
+            dot = kind == chosen == "dense" and unsigned and bytes_
         elif isinstance(source, Observation) and len(source.live) < source.size:
             live = self._table(f"live{number}", source.live, "live inputs")
             taken = f"observation[{live}[i]]"
@@ -219,6 +236,7 @@ class _Emitter:
             offset=offset,
             finish=tuple(self._finish(number, stage, targets[number][0], last)),
             note=_note(stage),
+            dot=dot,
         )
 
     def _finish(self, number: int, stage: Stage, target: str, last: bool) -> list[str]:

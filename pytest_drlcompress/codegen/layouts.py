@@ -1,4 +1,4 @@
-"""How the weights of a layer stand in memory: dense, by row (CSR), or in blocks of rows.
+"""How the weights of a layer stand in memory: dense, by row (CSR), in blocks of rows, in tiles.
 
 Every index has the fewest whole bytes that hold its largest value. ``"small"`` takes the layout
 with the fewest bytes in all, ``"fast"`` the one that a processor with vector instructions runs
@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from pytest_drlcompress.codegen.program import Linear
 from pytest_drlcompress.core.errors import CodeGenerationError
 
-Layout = Literal["dense", "csr", "block"]
-Choice = Literal["dense", "csr", "block", "small", "fast"]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+Layout = Literal["dense", "csr", "block", "tile"]
+Choice = Literal["dense", "csr", "block", "tile", "small", "fast"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 BLOCK_ROWS = 8
 """Rows of a block: one index for so many weights of one column."""
 
+TILE_ROWS = 16
+TILE_COLUMNS = 4
+"""A tile of integers is what one instruction for vectors of 64 bytes multiplies by four codes."""
+
+_COMPACT: tuple[Layout, ...] = ("dense", "csr", "block")
 _FEW = 0.05
 _INTEGERS = (np.int8, np.uint8, np.int16, np.uint16, np.int32)
 
@@ -68,15 +72,31 @@ def smallest(values: NDArray[Any]) -> NDArray[Any]:
     raise CodeGenerationError(f"weights or biases of {low} to {high} do not fit 32 bits")
 
 
-def encode(layer: Linear, number: int, layout: Choice) -> LayerTables:
-    """The tables of layer ``number``; a convolution is always dense."""
+def _typed(values: NDArray[Any], *, wide: bool) -> NDArray[Any]:
+    narrow = smallest(values)
+    return narrow.astype(np.int32) if wide else narrow
+
+
+def encode(
+    layer: Linear, number: int, layout: Choice, *, unsigned_codes: bool = False
+) -> LayerTables:
+    """The tables of layer ``number``; a convolution is always dense.
+
+    Tiles need weights of 8 bits and ``unsigned_codes`` for inputs, and are dense without.
+    """
     if layer.window is not None:
         return _encode(layer, number, "dense")
     if layout == "fast":
         layout = _fastest(layer)
+    if layout == "tile" and not (unsigned_codes and _fits_tiles(layer)):
+        layout = "dense"
     if layout != "small":
         return _encode(layer, number, layout)
-    return min((_encode(layer, number, each) for each in LAYOUTS), key=lambda t: t.nbytes)
+    return min((_encode(layer, number, each) for each in _COMPACT), key=lambda t: t.nbytes)
+
+
+def _fits_tiles(layer: Linear) -> bool:
+    return layer.integer and smallest(layer.weight).dtype == np.int8
 
 
 def _fastest(layer: Linear) -> Layout:
@@ -86,17 +106,24 @@ def _fastest(layer: Linear) -> Layout:
     """
     if np.count_nonzero(layer.weight) < _FEW * layer.weight.size:
         return "csr"
-    return "dense" if layer.integer else "block"
+    if not layer.integer:
+        return "block"
+    return "tile" if len(layer.weight) >= TILE_ROWS else "dense"
 
 
 def _encode(layer: Linear, number: int, layout: Layout) -> LayerTables:
-    makers = {"dense": _dense, "csr": _csr, "block": _block}
+    makers = {"dense": _dense, "csr": _csr, "block": _block, "tile": _tile}
     arrays = {"bias": folded_bias(layer), **makers[layout](layer.weight)}
+    if layout == "tile":
+        # whole vectors of sums start from it
+        arrays["bias"] = np.pad(smallest(arrays["bias"]), (0, -len(layer.bias) % TILE_ROWS))
     names = {"weight": "weights", "bias": "biases", "count": "counts", "column": "columns"}
     tables = {
         role: Table(
             f"{names[role]}{number}",
-            values if values.dtype == np.float32 else smallest(values),
+            values
+            if values.dtype == np.float32
+            else _typed(values, wide=layout == "tile" and role == "bias"),
             role,
         )
         for role, values in arrays.items()
@@ -132,6 +159,13 @@ def _block(weight: NDArray[Any]) -> dict[str, NDArray[Any]]:
     missing = -len(weight) % BLOCK_ROWS
     padded = np.concatenate([weight, np.zeros((missing, weight.shape[1]), weight.dtype)])
     return _live(list(padded.reshape(-1, BLOCK_ROWS, weight.shape[1])))
+
+
+def _tile(weight: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    rows, columns = -len(weight) % TILE_ROWS, -weight.shape[1] % TILE_COLUMNS
+    padded = np.pad(weight, ((0, rows), (0, columns)))
+    tiles = padded.reshape(-1, TILE_ROWS, padded.shape[1] // TILE_COLUMNS, TILE_COLUMNS)
+    return {"weight": np.ascontiguousarray(tiles.transpose(0, 2, 1, 3))}
 
 
 def _live(groups: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -25,6 +25,9 @@ from pytest_drlcompress.core.errors import CodeGenerationError
 PACKAGES = "gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
 """Debian's packages with the tools."""
 
+VECTORIZED = 1
+"""Whether the vector instructions of the target are used."""
+
 _PREFIX = "arm-none-eabi-"
 _QEMU = "qemu-system-arm"
 _SECONDS = 120
@@ -59,6 +62,14 @@ _TARGETS = (
         "mps2-an500",
         ("-mcpu=cortex-m7", "-mthumb", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"),
         25e6,
+    ),
+    Target(
+        "cortex-m55",
+        "mps3-an547",
+        ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
+        32e6,
+        512 << 10,
+        512 << 10,
     ),
 )  # fmt: skip
 TARGETS: Mapping[str, Target] = MappingProxyType({target.name: target for target in _TARGETS})
@@ -134,7 +145,7 @@ def measure_on_target(
         )
         compiler = [
             f"{_PREFIX}gcc", *STRICT, *EXACT, "-O2", "-ffunction-sections", "-fdata-sections",
-            *target.flags,
+            f"-D{source.name.upper()}_SIMD={VECTORIZED}", *target.flags,
         ]  # fmt: skip
         run_compiler([*compiler, "-fstack-usage", "-c", f"{source.name}.c"], folder)
         # GNU extensions: inline assembly for semihosting
