@@ -9,7 +9,7 @@ _SHOWN = ("flash", "ram", "instructions", "weights", "zstd", "file", "latency_us
 
 
 def frontier_table(trials: Sequence[Mapping[str, Any]]) -> str:
-    """A Markdown table of ``Frontier.rows``, all trials by size; ``*`` is on the Pareto front, ``>`` the winner."""
+    """A Markdown table of ``Frontier.rows``: ``*`` is on the Pareto front, ``>`` the winner."""
     rows = [["", "recipe", *_SHOWN, "kept", "episodes", "verdict"]]
     rows.append(["---"] * len(rows[0]))
     rows += [_cells(row) for row in trials]
