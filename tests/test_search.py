@@ -108,7 +108,9 @@ def test_a_search_shows_its_winner_and_goes_on_where_it_ended(tmp_path, capsys, 
         return ladder.Arm(recipe, lambda share: recipe)
 
     monkeypatch.setattr(ladder, "widest_that_fits", lambda *given: (8, ""))
-    monkeypatch.setattr(ladder, "narrow_arms", lambda widest: [short("narrow@8"), short("narrow@4")])
+    monkeypatch.setattr(
+        ladder, "narrow_arms", lambda widest: [short("narrow@8"), short("narrow@4")]
+    )
     monkeypatch.setattr(ladder, "sparsest_needed", lambda *given: None)
     monkeypatch.setattr(ladder, "qat_arm", lambda: ladder.Arm("qat", lambda share: "qat:steps=20"))
     monkeypatch.setattr(ladder, "quick_arms", lambda: [ladder.Arm("ptsq", lambda share: "ptsq")])

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         on_line=lambda line: print(line, flush=True),
     )
     folder = arguments.out or default_folder(found.policy)
-    print(f"\n{frontier_table(found)}\n")
+    print(f"\n{frontier_table(found.rows())}\n")
     if rows := found.rows():
         write_csv(folder / "frontier.csv", rows)
         print(folder / "frontier.csv")

@@ -35,14 +35,14 @@ class Registry:
             kinds[kind.name] = kind
         return Registry(MappingProxyType(kinds))
 
-    def resolve(self, recipe: Recipe) -> Recipe:
-        """``recipe`` checked, with every option filled in.
+    def resolve(self, recipe: Recipe, *, images: bool = False) -> Recipe:
+        """``recipe`` checked, with every option filled in, as for ``images`` where they are.
 
         Raises:
             RecipeError: an unknown step or option, a missing or impossible amount, an option
                 of the wrong type, or steps in an impossible order.
         """
-        steps = tuple(self._resolve(recipe, step) for step in recipe.steps)
+        steps = tuple(self._resolve(recipe, step, images=images) for step in recipe.steps)
         levels = [self.kinds[step.name].level for step in steps]
         if levels != sorted(levels, key=_ORDER.index):
             raise RecipeError(
@@ -58,7 +58,7 @@ class Registry:
             raise RecipeError(f"recipe {str(recipe)!r} names a step twice")
         return Recipe(steps)
 
-    def _resolve(self, recipe: Recipe, step: Step) -> Step:
+    def _resolve(self, recipe: Recipe, step: Step, *, images: bool) -> Step:
         kind = self.kinds.get(step.name)
         if kind is None:
             raise RecipeError(f"recipe {str(recipe)!r}: {_unknown(step.name, self.kinds)}")
@@ -77,7 +77,7 @@ class Registry:
                     f"{where}: the amount must lie strictly between {low:g} and {high:g},"
                     f" not {amount:g}"
                 )
-        options = dict(kind.options)
+        options = {**kind.options, **(kind.image_options if images else {})}
         for name, value in step.options.items():
             if name not in options:
                 known = ", ".join(options) or "none"

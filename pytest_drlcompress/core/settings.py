@@ -24,6 +24,7 @@ class Settings:
     min_retention: float
     alpha: float
     max_episodes: int
+    precision: float | None
     seed: int
     max_action_error: float
     inconclusive: str
@@ -72,10 +73,12 @@ class Settings:
         asked = f", policies {' '.join(self.policies)}" if self.policies else ""
         perturbed = f", perturbed by {self.perturb}" if self.perturb else ""
         variants = f", variants {' '.join(self.variants)}" if self.variants else ""
+        narrow = "" if self.precision is None else f", to a precision of {self.precision:g}"
         return (
             f"drlcompress: retention >= {self.min_retention:g}, alpha {self.alpha:g}, at most"
-            f" {self.max_episodes} episodes, seed {self.seed}, inconclusive: {self.inconclusive},"
-            f" action error <= {self.max_action_error:g}{perturbed}{asked}{variants}"
+            f" {self.max_episodes} episodes{narrow}, seed {self.seed}, inconclusive:"
+            f" {self.inconclusive}, action error <= {self.max_action_error:g}"
+            f"{perturbed}{asked}{variants}"
         )
 
 
@@ -137,8 +140,14 @@ OPTIONS = (
         number(0, 0.5), 0.05, metavar="P",
     ),
     Option(
-        "max_episodes", "episodes after which a gate is INCONCLUSIVE (default 200)",
-        whole(1), 200, metavar="N",
+        "max_episodes", "episodes after which a gate is INCONCLUSIVE (default 1000)",
+        whole(1), 1000, metavar="N",
+    ),
+    Option(
+        "precision",
+        "go on after the retention gate's decision until its interval is that narrow, for example"
+        " 0.02",
+        number(0, 10), None, metavar="WIDTH",
     ),
     Option("seed", "seed of every random choice (default 0)", whole(0), 0, metavar="N"),
     Option(

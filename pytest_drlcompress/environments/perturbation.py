@@ -79,13 +79,18 @@ class Perturbation:
         """Whether observations or actions are disturbed."""
         return self.observation_noise > 0 or self.action_noise > 0
 
+    @property
+    def same_physics(self) -> bool:
+        """Whether masses and friction stay as they are."""
+        return self.mass == self.friction == 1
+
     def change_environment(self, env: gym.Env[Any, Any]) -> None:
         """Scale masses and friction in the MuJoCo model of ``env``, before its first reset.
 
         Raises:
             EnvironmentSpecError: they are to change and ``env`` has no MuJoCo model.
         """
-        if self.mass == self.friction == 1:
+        if self.same_physics:
             return
         model, data = (getattr(env.unwrapped, name, None) for name in ("model", "data"))
         import mujoco  # type: ignore[import-untyped]

@@ -8,7 +8,8 @@ A specification is text, so that it fits an option, an ini file and a record::
 
 ``pad_observation=N`` appends N zeros to every observation and ``time_feature=T`` then
 appends ``1 - t/T`` (sb3-contrib's ``TimeFeatureWrapper``): some published policies were
-trained with such inputs. Neither is ever guessed. Every other key goes to ``gymnasium.make``.
+trained with such inputs. Neither is ever guessed. Every other key goes to ``gymnasium.make``,
+but for the preprocessing of an Atari game (``environments.atari.spec``).
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import EnvironmentSpecError, OptionTextError
 from pytest_drlcompress.core.key_values import Scalar, format_options, parse_options
+from pytest_drlcompress.environments.atari.spec import AtariSpec
 
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """How far beyond a bound, relative to it, an action still counts as rounded."""
@@ -92,7 +94,18 @@ class EnvSpec:
                 raise EnvironmentSpecError(
                     f"environment {text!r}: {name}={value} must be a whole number >= 0"
                 )
+        try:
+            atari = AtariSpec.of(env_id, options)
+        except EnvironmentSpecError as error:
+            raise EnvironmentSpecError(f"environment {text!r}: {error}") from None
+        if atari is not None:
+            options = atari.options()
         return cls(env_id, tuple(sorted(options.items())), int(pad), int(time))
+
+    @property
+    def atari(self) -> AtariSpec | None:
+        """The preprocessing of an Atari game; ``None`` for every other environment."""
+        return AtariSpec.of(self.id, dict(self.kwargs))
 
     def __str__(self) -> str:
         options: dict[str, Scalar] = dict(self.kwargs)
@@ -110,6 +123,15 @@ class EnvSpec:
                 or a missing package behind it.
         """
         kwargs: dict[str, Any] = dict(self.kwargs)
+        atari = self.atari
+        if atari is not None or self.id.startswith("ALE/"):
+            from pytest_drlcompress.environments.atari.vector import register_games
+
+            register_games()
+        if atari is not None:
+            from pytest_drlcompress.environments.atari.make import make_atari
+
+            return make_atari(self.id, atari)
         try:
             env: gym.Env[Any, Any] = gym.make(self.id, **kwargs)
         except Exception as error:  # Gymnasium passes on whatever a third-party constructor raises
@@ -167,6 +189,12 @@ class EnvSpec:
     def observation_shape(self) -> tuple[int, ...]:
         """Shape of one observation, padding and time feature included."""
         return self.spaces[0]
+
+    @property
+    def images(self) -> bool:
+        """Whether observations are ``uint8`` images ``(channels, height, width)``."""
+        shape, dtype, _ = self.spaces
+        return len(shape) == 3 and dtype == np.uint8
 
     @property
     def action(self) -> ActionSpec:

@@ -7,6 +7,7 @@ from typing import Any
 from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.frontier.costs import KNOWN, beyond
 from pytest_drlcompress.frontier.halving import pareto
+from pytest_drlcompress.frontier.text import frontier_table
 from pytest_drlcompress.frontier.trial import Trial
 
 
@@ -60,9 +61,7 @@ class Frontier:
 
     def _repr_markdown_(self) -> str:
         """For notebooks."""
-        from pytest_drlcompress.frontier.text import frontier_table
-
-        return f"{frontier_table(self)}\n\n{self.reason}"
+        return f"{frontier_table(self.rows())}\n\n{self.reason}"
 
 
 def passed(verdict: Verdict) -> bool:

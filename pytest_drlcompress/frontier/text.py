@@ -1,18 +1,18 @@
 """A search in lines that a person reads."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_drlcompress.frontier.costs import SIZES
-from pytest_drlcompress.frontier.result import Frontier
 
 _SHOWN = ("flash", "ram", "instructions", "weights", "zstd", "file", "latency_us")
 
 
-def frontier_table(found: Frontier) -> str:
-    """A Markdown table of all trials by size; ``*`` is on the Pareto front, ``>`` the winner."""
+def frontier_table(trials: Sequence[Mapping[str, Any]]) -> str:
+    """A Markdown table of ``Frontier.rows``: ``*`` is on the Pareto front, ``>`` the winner."""
     rows = [["", "recipe", *_SHOWN, "kept", "episodes", "verdict"]]
     rows.append(["---"] * len(rows[0]))
-    rows += [_cells(row) for row in found.rows()]
+    rows += [_cells(row) for row in trials]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
@@ -20,7 +20,7 @@ def frontier_table(found: Frontier) -> str:
     )
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: Mapping[str, Any]) -> list[str]:
     kept = row["retention"]
     shown = "-" if kept is None else f"{kept:.3f}"
     if row["low"] is not None:

@@ -1,5 +1,7 @@
 """The network of a policy: a ``Sequential`` of known layers that JSON can describe.
 
+A layer may hold a ``Sequential`` of its own (``Residual``), described in the same way.
+
 Everything the deployed controller needs is a layer: observation normalisation, squashing,
 rescaling to the action bounds, clipping, argmax. What they hold are buffers, not
 parameters, so that neither training nor pruning touches them.
@@ -91,6 +93,19 @@ class Clip(nn.Module):
         return torch.minimum(torch.maximum(x, self.low), self.high)
 
 
+class Residual(nn.Module):
+    """``x + branch(x)``: a residual block, whose branch keeps the shape of its input."""
+
+    def __init__(self, branch: nn.Sequential) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the branch's output to ``x`` of any shape."""
+        added: Tensor = x + self.branch(x)
+        return added
+
+
 class Argmax(nn.Module):
     """The greedy action of a discrete policy: int64 ``(batch,)`` from ``(batch, n)``."""
 
@@ -103,6 +118,8 @@ _LAYERS: MappingProxyType[str, tuple[type[nn.Module], tuple[str, ...]]] = Mappin
     {
         "linear": (nn.Linear, ("in_features", "out_features")),
         "conv2d": (nn.Conv2d, ("in_channels", "out_channels", "kernel_size", "stride", "padding")),
+        "max_pool2d": (nn.MaxPool2d, ("kernel_size", "stride", "padding")),
+        "residual": (Residual, ("branch",)),
         "flatten": (nn.Flatten, ()),
         "relu": (nn.ReLU, ()),
         "tanh": (nn.Tanh, ()),
@@ -155,12 +172,16 @@ def build(architecture: Sequence[Layer]) -> nn.Sequential:
     """
     layers = []
     for position, layer in enumerate(architecture):
+        if not isinstance(layer, dict):
+            raise PolicyError(f"layer {position} is not described by an object: {layer!r}")
         arguments = dict(layer)
         name = arguments.pop("type", None)
         if name not in _LAYERS:
             raise PolicyError(
                 f"layer {position} has unknown type {name!r}; known: {', '.join(_LAYERS)}"
             )
+        if isinstance(arguments.get("branch"), list):
+            arguments["branch"] = build(arguments["branch"])
         try:
             layers.append(_LAYERS[name][0](**arguments))
         except (TypeError, ValueError, RuntimeError) as error:
@@ -210,6 +231,8 @@ def _describe(layer: nn.Module) -> Layer:
     for argument in _LAYERS[name][1]:
         if argument == "size":
             described[argument] = int(getattr(layer, _SIZED_BY[type(layer)]).numel())
+        elif argument == "branch":
+            described[argument] = describe(getattr(layer, argument))
         else:
             value = getattr(layer, argument)
             described[argument] = list(value) if isinstance(value, tuple) else value

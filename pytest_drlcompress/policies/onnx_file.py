@@ -8,6 +8,8 @@ from onnx.external_data_helper import uses_external_data
 
 from pytest_drlcompress.core.errors import ArtifactError, PolicyError
 from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.onnx_graph.choices import count_choices
+from pytest_drlcompress.policies.image_advice import image_advice
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.factory import make_runtime
 
@@ -49,7 +51,7 @@ def check_model(where: str, env: EnvSpec, model: bytes) -> None:
     if controller.observation_shape != shape:
         raise PolicyError(
             f"{where}: takes observations of shape {controller.observation_shape}; environment"
-            f" {str(env)!r} gives {shape}"
+            f" {str(env)!r} gives {shape}{image_advice(env, controller.observation_shape)}"
         )
     actions = controller.act(np.zeros((1, *shape), controller.observation_dtype))
     if actions.shape[1:] != action.shape or (action.discrete and actions.dtype.kind not in "iu"):
@@ -57,6 +59,11 @@ def check_model(where: str, env: EnvSpec, model: bytes) -> None:
         raise PolicyError(
             f"{where}: one observation gives {actions.dtype} of shape {actions.shape}; the action"
             f" space of {str(env)!r} is {action.describe()}{hint}"
+        )
+    choices = count_choices(model) if action.discrete else None
+    if choices not in (None, action.n):
+        raise PolicyError(
+            f"{where}: chooses among {choices} actions; environment {str(env)!r} has {action.n}"
         )
     if not action.contains(actions):
         raise PolicyError(

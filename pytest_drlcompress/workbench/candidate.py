@@ -55,7 +55,10 @@ class Candidate:
             RecipeError: the recipe is not valid.
         """
         recipe = self.variant.recipe
-        return () if recipe is None else self.loaded.tools.registry.resolve(recipe).steps
+        if recipe is None:
+            return ()
+        images = self.loaded.policy.env.images
+        return self.loaded.tools.registry.resolve(recipe, images=images).steps
 
     @property
     def kinds(self) -> Mapping[str, StepKind]:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.baselines.record import (
-    POOL_EPISODES,
     BaselineRecord,
     current_versions,
     same_environment,
@@ -25,7 +24,7 @@ from pytest_drlcompress.compression.recipe import Recipe, parse_recipe
 from pytest_drlcompress.compression.registry import Registry
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import ArtifactError
-from pytest_drlcompress.core.progress import step_counter
+from pytest_drlcompress.core.progress import progress_bar
 from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.environments.engine import Engine
 from pytest_drlcompress.environments.engines import Engines
@@ -33,22 +32,33 @@ from pytest_drlcompress.environments.identity import Identity, identify
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
 from pytest_drlcompress.evaluation.cache import EpisodeCache, episode_key, through_cache
 from pytest_drlcompress.evaluation.episodes import Episode
+from pytest_drlcompress.evaluation.eprocess import POOL_SHARE
 from pytest_drlcompress.evaluation.executors.base import Executor
-from pytest_drlcompress.evaluation.reference import Reference
+from pytest_drlcompress.evaluation.reference import POOL_EPISODES, Reference
 from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import rollout
+from pytest_drlcompress.onnx_graph.choices import count_choices
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.controller import Controller, Runtime
+from pytest_drlcompress.runtime.factory import make_runtime
 from pytest_drlcompress.workbench.calibration import (
     CALIBRATION_SEEDS,
-    EPISODES_PER_SAMPLE,
     OwnRollouts,
+    episodes_per_sample,
 )
 
 PROBE_SEEDS = 2**19 + 2**18 + 2**17
 """First seed of the episodes on which actions are compared: never those calibrated on."""
 
 _PROBE_OBSERVATIONS = 2000
+ORIGINAL = make_runtime()
+"""What the policy itself is run in: its episodes are the reference, its observations teach."""
+
+_POOL_STEPS = (200, 500, 1000, POOL_EPISODES)
+"""Sizes at which the pool of a policy without a recorded one may be large enough."""
+
+_POOL_ERROR = 0.01
+"""How well it must then know the policy's gain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +109,14 @@ class LoadedPolicy:
         return self.controller_of(self.exported)
 
     @cached_property
+    def original(self) -> Controller:
+        """``exported`` in ONNX Runtime, whatever runtime is judged.
+
+        What a step learns from must not depend on that: the artifact would.
+        """
+        return ORIGINAL.load(self.exported.model)
+
+    @cached_property
     def engine(self) -> Engine:
         """What steps the environment."""
         return self.tools.engines.choose(self.policy.env)
@@ -130,6 +148,12 @@ class LoadedPolicy:
                 f"{artifact.recipe or 'the artifact'} gives actions of shape"
                 f" {controller.action_shape}; {str(env)!r} takes {env.action.shape}"
             )
+        choices = count_choices(artifact.model) if env.action.discrete else None
+        if choices not in (None, env.action.n):
+            raise ArtifactError(
+                f"{artifact.recipe or 'the artifact'} chooses among {choices} actions;"
+                f" {str(env)!r} has {env.action.n}"
+            )
         return controller
 
     def compressed(self, recipe: Recipe) -> Artifact:
@@ -153,12 +177,15 @@ class LoadedPolicy:
         seeds: Sequence[int],
         perturb: str = "",
         on_steps: Callable[[int], None] = lambda steps: None,
+        *,
+        runtime: Runtime | None = None,
     ) -> Generator[Episode, None, None]:
-        """Episodes of ``artifact`` in the order of ``seeds``.
+        """Episodes of ``artifact`` in ``runtime`` (the one judged), in the order of ``seeds``.
 
         They are remembered across runs where ``identity`` can tell the environment from others.
         """
         spec, tools = self.policy.env, self.tools
+        runtime = runtime or tools.runtime
         disturbance = self._disturbance(perturb)
         unit = disturbance["observation_std"]
         conditions = f"{spec} {perturb} {'' if unit is None else unit.tolist()}".strip()
@@ -168,7 +195,7 @@ class LoadedPolicy:
             if known is None
             else episode_key(
                 artifact.sha256,
-                f"{conditions} {tools.runtime.acts_like(artifact.model)}",
+                f"{conditions} {runtime.acts_like(artifact.model)}",
                 known,
                 current_versions(),
             )
@@ -183,7 +210,7 @@ class LoadedPolicy:
                 missing,
                 workers=tools.executor,
                 engines=tools.engines,
-                runtime=tools.runtime,
+                runtime=runtime,
                 on_steps=on_steps,
                 **disturbance,
             ),
@@ -203,7 +230,7 @@ class LoadedPolicy:
 
     def _staged(self, steps: str) -> NetworkStage:
         registry = self.tools.registry
-        resolved = registry.resolve(parse_recipe(steps)).steps
+        resolved = registry.resolve(parse_recipe(steps), images=self.policy.env.images).steps
         return network_stage(self.policy, resolved, registry, self._rollouts)
 
     def _reference(self, perturb: str) -> Reference:
@@ -213,43 +240,54 @@ class LoadedPolicy:
         environment is not comparable: returns are then measured again, with the versions at
         hand, rather than held against it.
         """
-        needed, record = self.tools.settings.max_episodes, self.record
-        comparable = record is not None and not perturb and same_environment(record.versions)
-        recorded = record.reference if record and comparable else None
-        if recorded is not None and len(recorded.returns) >= needed:
-            return recorded
-        count = max(needed, POOL_EPISODES)
-        with step_counter(f"{self.policy.id} reference") as on_steps:
-            pool = list(self.episodes(self.exported, range(count), perturb, on_steps))
-            if recorded:
-                random, zero = recorded.random, recorded.zero
-            else:
-                disturbance = self._disturbance(perturb)
-                random, zero = measure_references(
-                    self.policy.env,
-                    **disturbance,
-                    on_steps=on_steps,
-                    engines=self.tools.engines,
+        record = self.record
+        if record is not None and not perturb and same_environment(record.versions):
+            return record.reference
+        return self._measured_reference(perturb)
+
+    def _measured_reference(self, perturb: str) -> Reference:
+        """As many episodes as it takes to know the mean, at most ``POOL_EPISODES``.
+
+        How far the mean is known is held against the candidate (``Reference.mean_bounds``). A
+        tight policy needs a tenth of the episodes of a noisy one for that.
+        """
+        disturbance, engines = self._disturbance(perturb), self.tools.engines
+        random, zero = measure_references(self.policy.env, **disturbance, engines=engines)
+        pool: list[Episode] = []
+        with progress_bar(f"{self.policy.id} reference", POOL_EPISODES, "episodes") as show:
+            for count in _POOL_STEPS:
+                seeds = range(len(pool), count)
+                for episode in self.episodes(self.exported, seeds, perturb, runtime=ORIGINAL):
+                    pool.append(episode)
+                    show(len(pool))
+                reference = Reference(
+                    returns=tuple(episode.total for episode in pool),
+                    seeds=tuple(episode.seed for episode in pool),
+                    random=random,
+                    zero=zero,
                 )
-        return Reference(
-            returns=tuple(episode.total for episode in pool),
-            seeds=tuple(episode.seed for episode in pool),
-            random=random,
-            zero=zero,
-        )
+                low, high = reference.mean_bounds(POOL_SHARE * self.tools.settings.alpha)
+                if high - low <= 2 * _POOL_ERROR * abs(reference.mean - reference.random_mean):
+                    break
+        return reference
 
     def _observations(self, first_seed: int, count: int) -> NDArray[Any]:
         """``count`` float32 (or uint8) observations, evenly spread over whole episodes."""
         rows: list[NDArray[Any]] = []
-        episodes = 0
+        episodes, at_once = 0, episodes_per_sample(self.policy.env)
         while sum(map(len, rows)) < count:
-            seeds = range(first_seed + episodes, first_seed + episodes + EPISODES_PER_SAMPLE)
+            seeds = range(first_seed + episodes, first_seed + episodes + at_once)
             for episode in rollout(
-                self.policy.env, self.controller, seeds, record=True, engines=self.tools.engines
+                self.policy.env,
+                self.original,
+                seeds,
+                record=True,
+                slots=at_once if self.policy.env.images else None,
+                engines=self.tools.engines,
             ):
                 assert episode.observations is not None
                 rows.append(episode.observations)
-            episodes += EPISODES_PER_SAMPLE
+            episodes += at_once
         seen = np.concatenate(rows)
         chosen = np.linspace(0, len(seen) - 1, count).round().astype(int)
-        return np.ascontiguousarray(seen[chosen], self.controller.observation_dtype)
+        return np.ascontiguousarray(seen[chosen], self.original.observation_dtype)

@@ -18,6 +18,7 @@ from pytest_drlcompress.compression.distillation.dagger import (
     Mixture,
     VisitedObservations,
 )
+from pytest_drlcompress.compression.distillation.distill import batch_size
 from pytest_drlcompress.compression.distillation.loss import (
     action_loss,
     reproducible_training,
@@ -79,6 +80,7 @@ SPARSE = StepKind(
         "lr": 1e-3,
         "criterion": "fisher",
     },
+    image_options={"steps": 6_000, "rounds": 8, "samples": 2_000, "lr": 3e-4},
     choices={"distribution": DISTRIBUTIONS, "criterion": CRITERIA},
     sparsity=_target,
 )
@@ -95,7 +97,7 @@ def train_sparse(
     samples: int,
     rate: float,
     criterion: str,
-    batch: int = _BATCH,
+    batch: int | None = None,
     pruned_by: float = _PRUNED_BY,
 ) -> tuple[nn.Module, DaggerDataset, dict[str, Any]]:
     """A sparse network that acts as ``network`` does, what it learned from, and figures.
@@ -111,6 +113,7 @@ def train_sparse(
     dataset = DaggerDataset(teacher)
     first = observations.sample(samples)
     dataset.add(first)
+    batch = batch or batch_size(dataset.observations, _BATCH)
     network = standardize(network, first)
     student, head = split(network)
     loss = action_loss(head, dataset.answers)

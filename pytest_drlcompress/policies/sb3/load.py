@@ -12,6 +12,7 @@ from torch import nn
 
 from pytest_drlcompress.core.errors import PolicyError
 from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.policies.image_advice import image_advice
 from pytest_drlcompress.policies.network import Pixels, normalize_layer
 from pytest_drlcompress.policies.policy import Policy, check_network
 from pytest_drlcompress.policies.sb3.actors import actor_layers, algorithm_of
@@ -114,10 +115,9 @@ def _check_spaces(saved: Sb3Zip, env: EnvSpec) -> None:
                     " part of the environment)"
                 )
     if observed.shape is not None and len(observed.shape) > 1 and observed.shape != shape:
-        layout = " (images must come as channels, height, width)" if len(shape) > 1 else ""
         raise saved.error(
             f"it was trained on observations of shape {observed.shape}; environment {str(env)!r}"
-            f" gives {shape}{layout}"
+            f" gives {shape}{image_advice(env, observed.shape)}"
         )
     if observed.dtype is not None and (observed.dtype == "uint8") != (dtype == np.uint8):
         raise saved.error(
