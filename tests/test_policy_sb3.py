@@ -117,6 +117,8 @@ CASES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "dqn-cnn": (IMAGES, lambda e: DQN(CNN, e, buffer_size=10, device="cpu")),
     "dqn-cnn-raw-pixels": (IMAGES, lambda e: DQN(CNN, e, **raw_pixels())),
     "dqn-mlp-on-images": (IMAGES, lambda e: DQN(MLP, e, **off())),
+    "dqn-mlp-on-dark-images": (f"{IMAGES}:high=200", lambda e: DQN(MLP, e, **off())),
+    "dqn-mlp-on-bright-images": (f"{IMAGES}:low=9", lambda e: DQN(MLP, e, **off())),
     "dqn-ram": (RAM, lambda e: DQN(MLP, e, **off())),
     "qrdqn": ("Acrobot-v1", lambda e: QRDQN(MLP, e, **off())),
     "qrdqn-cnn": (IMAGES, lambda e: QRDQN(CNN, e, buffer_size=10, device="cpu")),

@@ -261,3 +261,20 @@ def test_images_with_channels_last_are_refused(tmp_path: Path) -> None:
         assert "uint8 observations" in refusal(tmp_path / "model.zip", "drlc-test/Floats-v0")
     finally:
         del gym.registry["drlc-test/ChannelsLast-v0"], gym.registry["drlc-test/Floats-v0"]
+
+
+class Scalar(gym.Env[Any, Any]):
+    observation_space = gym.spaces.Box(-1, 1, (), "float32")
+    action_space = gym.spaces.Discrete(3)
+
+
+def test_scalar_observations_are_refused_as_sb3_cannot_act_on_them(tmp_path: Path) -> None:
+    model = PPO("MlpPolicy", Scalar(), **on())
+    with pytest.raises(IndexError):
+        model.predict(Scalar.observation_space.sample())
+    model.save(tmp_path / "model.zip")
+    gym.register("drlc-test/Scalar-v0", Scalar)
+    try:
+        assert "give them the shape (1,)" in refusal(tmp_path / "model.zip", "drlc-test/Scalar-v0")
+    finally:
+        del gym.registry["drlc-test/Scalar-v0"]

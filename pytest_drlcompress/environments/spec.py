@@ -137,11 +137,7 @@ class EnvSpec:
         Raises:
             EnvironmentSpecError: spaces other than Box observations and Box or Discrete actions.
         """
-        env = self.make()
-        try:
-            observation, action = env.observation_space, env.action_space
-        finally:
-            env.close()
+        observation, action = self._gym_spaces
         if not isinstance(observation, gym.spaces.Box):
             raise EnvironmentSpecError(
                 f"environment {str(self)!r} has {observation} observations; only Box is supported"
@@ -162,6 +158,21 @@ class EnvSpec:
                 " supported"
             )
         return tuple(observation.shape), np.dtype(observation.dtype), spec
+
+    @cached_property
+    def _gym_spaces(self) -> tuple[gym.Space[Any], gym.Space[Any]]:
+        env = self.make()
+        try:
+            return env.observation_space, env.action_space
+        finally:
+            env.close()
+
+    @property
+    def observation_bounds(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The smallest and the largest observation, each of the observation's shape and dtype."""
+        _ = self.spaces  # refuses what is no Box
+        box: Any = self._gym_spaces[0]
+        return box.low, box.high
 
     @property
     def observation_shape(self) -> tuple[int, ...]:

@@ -84,6 +84,11 @@ def _check_spaces(saved: Sb3Zip, env: EnvSpec) -> None:
             f"it was trained on {observed.kind} observations, of which only Box is supported;"
             f" {OTHER_WAYS}"
         )
+    if not shape:
+        raise saved.error(
+            f"environment {str(env)!r} gives scalar observations, on which Stable-Baselines3 itself"
+            " cannot act (its FlattenExtractor fails): give them the shape (1,)"
+        )
     if len(action.shape) > 1:
         raise saved.error(f"actions of shape {action.shape} are not supported; {OTHER_WAYS}")
     if acted.kind not in (None, "Discrete" if action.discrete else "Box"):
@@ -106,7 +111,8 @@ def _check_spaces(saved: Sb3Zip, env: EnvSpec) -> None:
             ("high", acted.high, action.high),
         ):
             if told is not None and (
-                told.size != here.size or not np.allclose(told, here.ravel(), rtol=1e-4, atol=1e-6)
+                told.size not in (1, here.size)
+                or not np.allclose(told, here.ravel(), rtol=1e-4, atol=1e-6)
             ):
                 raise saved.error(
                     f"it was trained on actions with {name} bounds {_short(told)}; those of"
@@ -156,9 +162,10 @@ def _preprocessing(saved: Sb3Zip, env: EnvSpec, layers: list[nn.Module]) -> list
     front: list[nn.Module] = []
     if dtype == np.uint8:
         front.append(Pixels())
-        high = saved.space("observation_space").high
-        image = len(shape) == 3 and (high is None or bool(np.all(high == 255)))
-        if not image or str(saved.policy_kwargs.get("normalize_images", True)) == "False":
+        if (
+            not _is_image(saved, env)
+            or str(saved.policy_kwargs.get("normalize_images", True)) == "False"
+        ):
             # SB3 leaves these in [0, 255]: the first layer takes back what Pixels divided
             first = layers[0]
             assert isinstance(first, nn.Linear | nn.Conv2d)
@@ -167,6 +174,19 @@ def _preprocessing(saved: Sb3Zip, env: EnvSpec, layers: list[nn.Module]) -> list
     if len(shape) != 1 and isinstance(layers[0], nn.Linear):
         front.append(nn.Flatten())
     return front
+
+
+def _is_image(saved: Sb3Zip, env: EnvSpec) -> bool:
+    """Whether SB3 divides these bytes by 255 (its ``is_image_space``): rank 3, from 0 to 255.
+
+    The bounds are those of the space in the file; the environment's where they are not readable.
+    """
+    space = saved.space("observation_space")
+    low, high = env.observation_bounds
+    low, high = (
+        here if told is None else told for told, here in ((space.low, low), (space.high, high))
+    )
+    return len(env.observation_shape) == 3 and bool(np.all(low == 0) and np.all(high == 255))
 
 
 def _normalization(
