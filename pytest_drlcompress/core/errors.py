@@ -21,6 +21,10 @@ class EnvironmentSpecError(DrlcError):
     """An environment that does not exist, cannot be made, or is not supported."""
 
 
+class ObservationsError(DrlcError):
+    """Recorded observations that cannot be read, or do not fit the policy."""
+
+
 class PolicyError(DrlcError):
     """A policy file that cannot be read, is not supported, or does not fit its environment."""
 

@@ -20,6 +20,7 @@ class Settings:
 
     policies: tuple[str, ...]
     env: str | None
+    observations: Path | None
     variants: tuple[str, ...]
     min_retention: float
     alpha: float
@@ -66,11 +67,12 @@ class Settings:
         """The effective values in one line."""
         asked = f", policies {' '.join(self.policies)}" if self.policies else ""
         perturbed = f", perturbed by {self.perturb}" if self.perturb else ""
+        seen = f", observations {self.observations}" if self.observations else ""
         variants = f", variants {' '.join(self.variants)}" if self.variants else ""
         return (
             f"drlcompress: retention >= {self.min_retention:g}, alpha {self.alpha:g}, at most"
             f" {self.max_episodes} episodes, seed {self.seed}, inconclusive: {self.inconclusive},"
-            f" action error <= {self.max_action_error:g}{perturbed}{asked}{variants}"
+            f" action error <= {self.max_action_error:g}{perturbed}{asked}{seen}{variants}"
         )
 
 
@@ -113,6 +115,12 @@ OPTIONS = (
         "environment of the policies that are not baselines, for example Hopper-v5 or"
         " Ant-v4:pad_observation=84",
         str, None, metavar="ENV",
+    ),
+    Option(
+        "observations",
+        "recorded observations (.npy, .npz, .parquet, or a folder of them) to compare actions and"
+        " calibrate on instead of rollouts; makes --drlc-env optional",
+        Path, None, metavar="PATH",
     ),
     Option(
         "variants",

@@ -25,6 +25,9 @@ from pytest_drlcompress.core.key_values import Scalar, format_options, parse_opt
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """How far beyond a bound, relative to it, an action still counts as rounded."""
 
+_MANY = 2**31
+"""More choices than any policy has: their number is not known."""
+
 
 @dataclass(frozen=True)
 class ActionSpec:
@@ -57,7 +60,7 @@ class ActionSpec:
     def describe(self) -> str:
         """``Box [-1, 1] of 6`` or ``Discrete 4``, for messages."""
         if self.discrete:
-            return f"Discrete {self.n}"
+            return f"Discrete {self.n}" if self.n < _MANY else "integers"
         return f"Box [{self.low.min():g}, {self.high.max():g}] of shape {self.shape}"
 
 
@@ -166,6 +169,11 @@ class EnvSpec:
             return env.observation_space, env.action_space
         finally:
             env.close()
+
+    @property
+    def simulated(self) -> bool:
+        """Whether there is an environment to step, and so returns."""
+        return True
 
     @property
     def observation_bounds(self) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -18,6 +18,11 @@ from pytest_drlcompress.gates.diagnosis import hint
 from pytest_drlcompress.gates.kinds import RETENTION
 from pytest_drlcompress.workbench.candidate import Candidate
 
+NO_SIMULATOR = (
+    "Recorded observations have no returns, and no environment was named: say --drlc-env where it"
+    " can be stepped."
+)
+
 
 def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
     """Does the variant keep its share of the baseline's return?
@@ -32,6 +37,9 @@ def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
     perturb = budgets.perturbation(settings)
     gate = f"{RETENTION.name} under {perturb}" if perturb else RETENTION.name
     conditions = f"{loaded.policy.env} {perturb}".strip()
+    if not loaded.policy.env.simulated:
+        unmeasured = candidate.verdict(gate, asked.min_retention)
+        return unmeasured(state=State.NOT_MEASURED, reason=NO_SIMULATOR, unit="episodes")
     started = time.monotonic()
     try:
         artifact = candidate.artifact

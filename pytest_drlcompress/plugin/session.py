@@ -131,12 +131,15 @@ class Run:
             DrlcError: one of them does not exist, cannot be read or does not fit.
         """
         settings = self.settings
-        if not (settings.policies or settings.variants or settings.env or settings.perturb):
+        asked = (settings.policies, settings.variants, settings.env, settings.perturb)
+        if not (any(asked) or settings.observations):
             return
         from pytest_drlcompress.compression.variant import Variant
         from pytest_drlcompress.environments.perturbation import Perturbation
         from pytest_drlcompress.environments.spec import EnvSpec
 
+        if settings.observations:
+            _ = self.bench.tools.recording  # reads it
         for variant in map(Variant, settings.variants):
             if variant.recipe is not None:
                 self.bench.tools.registry.resolve(variant.recipe)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.loader import LoadOptions, PolicyLoader
 from pytest_drlcompress.policies.policy import Policy
 
@@ -63,13 +64,16 @@ class Sb3Loader:
             PolicyError: a zip that cannot be read, does not fit, or lacks its statistics.
             UntrustedPickleError: they would have to be unpickled, which ``options`` do not allow.
         """
-        from pytest_drlcompress.policies.sb3.load import policy_from_zip
+        from pytest_drlcompress.policies.sb3.load import policy_from_zip, spec_of
         from pytest_drlcompress.policies.sb3.vecnormalize import find_vecnormalize
         from pytest_drlcompress.policies.sb3.zip import read_zip
 
         path = _existing(text)
-        env = options.environment(text)
         saved = read_zip(path)
+        if options.env is None and options.recording is not None:
+            env: EnvSpec = spec_of(saved)
+        else:
+            env = options.environment(text)
         if options.vecnormalize is None:
             statistics = find_vecnormalize(path)
             if statistics is None and saved.saw_vecnormalize:
@@ -102,7 +106,8 @@ class OnnxLoader:
         from pytest_drlcompress.policies.onnx_file import load_onnx
 
         path = _existing(text)
-        return load_onnx(path, options.environment(text))
+        env = options.env if options.recording else options.environment(text)
+        return load_onnx(path, env, recording=options.recording)
 
 
 class TorchLoader:
@@ -120,7 +125,8 @@ class TorchLoader:
         """
         from pytest_drlcompress.policies.torch_module import load_torch
 
-        return load_torch(text, options.environment(text))
+        env = options.env if options.recording else options.environment(text)
+        return load_torch(text, env, recording=options.recording)
 
 
 FILE_LOADERS: tuple[PolicyLoader, ...] = (Sb3Loader(), OnnxLoader())

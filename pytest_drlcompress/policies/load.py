@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_drlcompress.core.errors import DrlcError, PolicyError
+from pytest_drlcompress.environments.recorded import Recording
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.builtin_loaders import FILE_LOADERS, RECORD, builtin_loaders
 from pytest_drlcompress.policies.loader import LoadOptions, PolicyLoader
@@ -20,13 +21,14 @@ def load_policy_source(
     vecnormalize: str | None,
     baselines: Path,
     loaders: Sequence[PolicyLoader] = (),
+    recording: Recording | None = None,
 ) -> Policy:
     """The policy that ``text`` names, by the first loader that it matches.
 
     ``loaders`` are the user's own, asked first. Otherwise ``text`` is a folder in the safe
     format or the id of one under ``baselines``, an SB3 ``.zip``, an ``.onnx`` file, or
-    ``module:attribute``; all but the first need ``env``. The other options are those of
-    ``LoadOptions``.
+    ``module:attribute``; all but the first need ``env``, or a ``recording`` of observations. The
+    other options are those of ``LoadOptions``.
 
     Raises:
         PolicyError: nothing of that name, or it cannot be loaded or does not fit.
@@ -34,7 +36,7 @@ def load_policy_source(
         BaselineError: a damaged baseline.
         EnvironmentSpecError: the environment cannot be made.
     """
-    options = LoadOptions(env, trust, vecnormalize)
+    options = LoadOptions(env, trust, vecnormalize, recording)
     for own in loaders:
         if own.matches(text):
             return _by_own(own, text, options)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.environments.recorded import Recording
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.policy import Policy
 
@@ -14,12 +15,13 @@ class LoadOptions:
 
     ``env`` is ``--drlc-env``; ``trust`` allows reading pickles; ``vecnormalize`` is the path of
     a zip's observation statistics, ``"none"`` to go without, or ``None`` to look for them beside
-    the zip.
+    the zip. ``recording`` holds recorded observations, which stand in for an environment.
     """
 
     env: EnvSpec | None = None
     trust: bool = False
     vecnormalize: str | None = None
+    recording: Recording | None = None
 
     def environment(self, text: str) -> EnvSpec:
         """The environment of the policy ``text``, which does not say it itself.
@@ -30,7 +32,8 @@ class LoadOptions:
         if self.env is None:
             raise PolicyError(
                 f"policy {text!r} does not say which environment it acts in: add --drlc-env, for"
-                " example --drlc-env=Hopper-v5"
+                " example --drlc-env=Hopper-v5, or name recorded observations with"
+                " --drlc-observations"
             )
         return self.env
 

@@ -7,13 +7,18 @@ import onnx
 from onnx.external_data_helper import uses_external_data
 
 from pytest_drlcompress.core.errors import ArtifactError, PolicyError
+from pytest_drlcompress.environments.recorded import Recording, recorded_spec
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.factory import make_runtime
 
 
-def load_onnx(path: Path, env: EnvSpec, policy_id: str = "") -> Policy:
+def load_onnx(
+    path: Path, env: EnvSpec | None, policy_id: str = "", recording: Recording | None = None
+) -> Policy:
     """The policy in the ONNX file at ``path``, acting in ``env``.
+
+    Without ``env`` the spaces are those of the file, whose inputs ``recording`` then holds.
 
     One input ``(batch, *observation_shape)`` and one output ``(batch, *action_shape)`` that
     lies in the action space (integers ``(batch,)`` for discrete actions). Weights kept in
@@ -25,6 +30,9 @@ def load_onnx(path: Path, env: EnvSpec, policy_id: str = "") -> Policy:
         EnvironmentSpecError: the environment cannot be made.
     """
     model = _read(path)
+    if env is None:
+        assert recording is not None
+        env = _recorded_spec(str(path), model, recording)
     check_model(str(path), env, model)
     return Policy(
         id=policy_id or path.stem.lower(),
@@ -33,6 +41,16 @@ def load_onnx(path: Path, env: EnvSpec, policy_id: str = "") -> Policy:
         origin=str(path),
         provenance={"file": path.name},
     )
+
+
+def _recorded_spec(where: str, model: bytes, recording: Recording) -> EnvSpec:
+    try:
+        controller = make_runtime().load(model)
+    except ArtifactError as error:
+        raise PolicyError(f"{where}: {error}") from None
+    shape, dtype = controller.observation_shape, controller.observation_dtype
+    actions = controller.act(recording.rows(shape, dtype)[:2])
+    return recorded_spec(shape, dtype, actions)
 
 
 def check_model(where: str, env: EnvSpec, model: bytes) -> None:

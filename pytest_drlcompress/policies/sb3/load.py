@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from pytest_drlcompress.core.errors import PolicyError
-from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.environments.recorded import RecordedSpec
+from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
 from pytest_drlcompress.policies.network import Pixels, normalize_layer
 from pytest_drlcompress.policies.policy import Policy, check_network
 from pytest_drlcompress.policies.sb3.actors import actor_layers, algorithm_of
@@ -69,6 +70,32 @@ def policy_from_zip(
             "vecnormalize": "" if vecnormalize is None else vecnormalize.name,
         },
     )
+
+
+def spec_of(saved: Sb3Zip) -> RecordedSpec:
+    """The spaces that the file tells, where there is no environment.
+
+    Raises:
+        PolicyError: they are not readable.
+    """
+    observed, acted = saved.space("observation_space"), saved.space("action_space")
+    none = np.zeros(0, np.float32)
+    if observed.shape is None or observed.dtype is None:
+        raise saved.error("its observation space is not readable: say --drlc-env, too")
+    if acted.kind == "Discrete" and acted.n is not None:
+        action = ActionSpec((), none, none, acted.n)
+    elif acted.shape is None or acted.low is None or acted.high is None:
+        raise saved.error("its action space is not readable: say --drlc-env, too")
+    else:
+        size = int(np.prod(acted.shape))
+        low, high = (np.broadcast_to(told, size) for told in (acted.low, acted.high))
+        action = ActionSpec(
+            acted.shape,
+            low.reshape(acted.shape).astype(np.float32),
+            high.reshape(acted.shape).astype(np.float32),
+        )
+    dtype = np.dtype(np.uint8 if observed.dtype == "uint8" else np.float32)
+    return RecordedSpec(shape=observed.shape, dtype=dtype, known_action=action)
 
 
 def env_name(env: EnvSpec) -> str:
