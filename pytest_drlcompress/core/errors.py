@@ -54,7 +54,17 @@ class EpisodeError(DrlcError):
 
 
 class ActionError(EpisodeError):
-    """The policy produced an action outside the action space (NaN counts as outside)."""
+    """The policy produced an action outside the action space (NaN counts as outside).
+
+    ``cause`` is what it probably comes of.
+    """
+
+    def __init__(self, message: str, cause: str = "") -> None:
+        super().__init__(message, cause)
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class BaselineError(DrlcError):

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_drlcompress.core.option_values import number, one_of, read_value, report_path, whole
+from pytest_drlcompress.core.option_values import (
+    named_number,
+    number,
+    one_of,
+    read_value,
+    report_path,
+    whole,
+)
 from pytest_drlcompress.core.quantities import parse_bytes
 
 
@@ -21,6 +28,8 @@ class Settings:
     policies: tuple[str, ...]
     env: str | None
     observations: Path | None
+    output: str
+    inputs: tuple[str, ...]
     variants: tuple[str, ...]
     min_retention: float
     alpha: float
@@ -99,7 +108,9 @@ class Option:
     @property
     def switch(self) -> str:
         """Its name on pytest's command line."""
-        singular = {"policies": "policy", "variants": "variant"}.get(self.field, self.field)
+        singular = {"policies": "policy", "variants": "variant", "inputs": "input"}.get(
+            self.field, self.field
+        )
         return "--drlc-" + singular.replace("_", "-")
 
 
@@ -121,6 +132,17 @@ OPTIONS = (
         "recorded observations (.npy, .npz, .parquet, or a folder of them) to compare actions and"
         " calibrate on instead of rollouts; makes --drlc-env optional",
         Path, None, metavar="PATH",
+    ),
+    Option(
+        "output", "the output of ONNX files that is the action (default: action, actions, mean, or"
+        " the only one that fits)",
+        str, "", metavar="NAME",
+    ),
+    Option(
+        "inputs",
+        "the value of an input of ONNX files that is not the observation, such as time_step=0;"
+        " repeatable",
+        named_number, (), multiple=True, metavar="NAME=NUMBER",
     ),
     Option(
         "variants",

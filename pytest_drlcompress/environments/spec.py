@@ -54,8 +54,29 @@ class ActionSpec:
         if self.discrete:
             return bool(np.all((actions >= 0) & (actions < self.n)))
         low, high = self.low.astype(np.float64), self.high.astype(np.float64)
-        slack = _ROUNDING * np.maximum(np.abs(low), np.abs(high))
+        slack = self._rounding(actions) * np.maximum(np.abs(low), np.abs(high))
         return bool(np.all((actions >= low - slack) & (actions <= high + slack)))
+
+    @staticmethod
+    def _rounding(actions: NDArray[Any]) -> float:
+        half = actions.dtype == np.float16
+        return 4 * float(np.finfo(np.float16).eps) if half else _ROUNDING
+
+    def cause_outside(self, actions: NDArray[Any]) -> str:
+        """Why ``actions`` ``(batch, *shape)``, which are not all inside, may be outside."""
+        if self.discrete:
+            return "it looks exported with another number of actions"
+        if not np.isfinite(actions).all():
+            return "NaN and infinity come of overflow, or of damaged weights"
+        if np.abs(actions).max() <= 1 + _ROUNDING:
+            return (
+                "all of it lies in [-1, 1]: it looks exported before it is scaled to the action"
+                " bounds; build that into the model"
+            )
+        return (
+            "it looks exported before squashing (tanh) or clipping; build squashing or clipping"
+            " into the model"
+        )
 
     def describe(self) -> str:
         """``Box [-1, 1] of 6`` or ``Discrete 4``, for messages."""

@@ -201,7 +201,8 @@ class _Running:
             if not action.contains(actions[slot : slot + 1]):
                 value = np.array2string(np.asarray(actions[slot]), precision=4, threshold=8)
                 message = f"action {value} at {self._where(slot)} is outside {action.describe()}"
-                self._fail(slot, ActionError(message))
+                cause = action.cause_outside(np.asarray(actions[slot : slot + 1]))
+                self._fail(slot, ActionError(message, cause))
 
     def advance(self, rewards: NDArray[np.float64], over: NDArray[np.bool_]) -> None:
         """Count the step that was made; hand out what ended and start what comes next."""

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from contextlib import closing
 
-from pytest_drlcompress.core.errors import ArtifactError, EpisodeError
+from pytest_drlcompress.core.errors import ActionError, ArtifactError, EpisodeError
 from pytest_drlcompress.core.progress import gate_line
 from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.evaluation.retention import (
@@ -61,7 +61,10 @@ def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
                 )
     except (EpisodeError, ArtifactError) as error:
         refused = candidate.verdict(gate, asked.min_retention)
-        return refused(state=State.FAIL, reason=f"{error}.", unit="episodes", alpha=asked.alpha)
+        reason = f"{error}."
+        if isinstance(error, ActionError) and error.cause:
+            reason += f"\n    {error.cause[0].upper()}{error.cause[1:]}."
+        return refused(state=State.FAIL, reason=reason, unit="episodes", alpha=asked.alpha)
     details = {
         **verdict.details,
         "engine": f"{loaded.engine.name} ({loaded.engine.reason})",

@@ -69,11 +69,9 @@ class Sb3Loader:
         from pytest_drlcompress.policies.sb3.zip import read_zip
 
         path = _existing(text)
+        unnamed = options.env is None and options.recording is not None
+        env: EnvSpec | None = None if unnamed else options.environment(text)
         saved = read_zip(path)
-        if options.env is None and options.recording is not None:
-            env: EnvSpec = spec_of(saved)
-        else:
-            env = options.environment(text)
         if options.vecnormalize is None:
             statistics = find_vecnormalize(path)
             if statistics is None and saved.saw_vecnormalize:
@@ -86,7 +84,7 @@ class Sb3Loader:
             none = options.vecnormalize == _NO_VECNORMALIZE
             statistics = None if none else Path(options.vecnormalize)
         return policy_from_zip(
-            saved, env, policy_id="", vecnormalize=statistics, trust=options.trust
+            saved, env or spec_of(saved), policy_id="", vecnormalize=statistics, trust=options.trust
         )
 
 
@@ -107,7 +105,7 @@ class OnnxLoader:
 
         path = _existing(text)
         env = options.env if options.recording else options.environment(text)
-        return load_onnx(path, env, recording=options.recording)
+        return load_onnx(path, env, recording=options.recording, interface=options.interface)
 
 
 class TorchLoader:

@@ -10,6 +10,7 @@ from pytest_drlcompress.environments.recorded import Recording
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.builtin_loaders import FILE_LOADERS, RECORD, builtin_loaders
 from pytest_drlcompress.policies.loader import LoadOptions, PolicyLoader
+from pytest_drlcompress.policies.onnx_interface import Interface
 from pytest_drlcompress.policies.policy import Policy, check_network
 
 
@@ -22,6 +23,7 @@ def load_policy_source(
     baselines: Path,
     loaders: Sequence[PolicyLoader] = (),
     recording: Recording | None = None,
+    interface: Interface | None = None,
 ) -> Policy:
     """The policy that ``text`` names, by the first loader that it matches.
 
@@ -36,7 +38,7 @@ def load_policy_source(
         BaselineError: a damaged baseline.
         EnvironmentSpecError: the environment cannot be made.
     """
-    options = LoadOptions(env, trust, vecnormalize, recording)
+    options = LoadOptions(env, trust, vecnormalize, recording, interface or Interface())
     for own in loaders:
         if own.matches(text):
             return _by_own(own, text, options)

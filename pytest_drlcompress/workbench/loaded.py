@@ -39,6 +39,7 @@ from pytest_drlcompress.evaluation.executors.base import Executor
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import rollout
+from pytest_drlcompress.policies.onnx_interface import Interface
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.controller import Controller, Runtime
 from pytest_drlcompress.workbench.calibration import (
@@ -65,6 +66,11 @@ class Tools:
     executor: Executor
     cache: EpisodeCache | None
     recording: Recording | None = None
+
+    @property
+    def interface(self) -> Interface:
+        """What the user says of the inputs and outputs of ONNX files."""
+        return Interface.of(self.settings.output, self.settings.inputs)
 
 
 class LoadedPolicy:

@@ -99,6 +99,7 @@ class Workbench:
             baselines=settings.baselines,
             loaders=self._loaders,
             recording=self.tools.recording,
+            interface=self.tools.interface,
         )
 
     def _load(self, text: str) -> LoadedPolicy:
