@@ -165,7 +165,7 @@ def _figures(value: Any, what: str) -> Any:
         return [str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest()]
     if isinstance(value, gym.spaces.Box):
         return [_figures(bound, what) for bound in (value.low, value.high)]
-    if isinstance(value, gym.spaces.Discrete):
+    if isinstance(value, gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
         return repr(value)
     raise NoSourceError(
         f"{what} is an object of {type(value).__name__}, whose state cannot be compared"

@@ -123,8 +123,7 @@ class _Running:
         self._envs, self._on_start, self._noise = envs, on_start, noise
         self._action, self._coming = action, iter(seeds)
         # what is inside these is inside the action space, in every dimension
-        self._least = 0 if action.discrete else action.low.max()
-        self._most = action.n - 1 if action.discrete else action.high.min()
+        self._least, self._most = action.least, action.most
         slots = envs.slots
         self.busy: NDArray[np.bool_] = np.zeros(slots, np.bool_)
         self.count = 0

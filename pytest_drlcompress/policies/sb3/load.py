@@ -13,7 +13,7 @@ from torch import nn
 from pytest_drlcompress.core.errors import PolicyError
 from pytest_drlcompress.environments.recorded import RecordedSpec
 from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
-from pytest_drlcompress.policies.network import Pixels, normalize_layer
+from pytest_drlcompress.policies.network import ChannelsFirst, Pixels, normalize_layer
 from pytest_drlcompress.policies.policy import Policy, check_network
 from pytest_drlcompress.policies.sb3.actors import actor_layers, algorithm_of
 from pytest_drlcompress.policies.sb3.vecnormalize import Statistics, read_vecnormalize
@@ -116,13 +116,18 @@ def _check_spaces(saved: Sb3Zip, env: EnvSpec) -> None:
             f"environment {str(env)!r} gives scalar observations, on which Stable-Baselines3 itself"
             " cannot act (its FlattenExtractor fails): give them the shape (1,)"
         )
-    if len(action.shape) > 1:
-        raise saved.error(f"actions of shape {action.shape} are not supported; {OTHER_WAYS}")
-    if acted.kind not in (None, "Discrete" if action.discrete else "Box"):
+    kinds = ("MultiDiscrete", "MultiBinary") if action.sizes else ("Discrete",)
+    if acted.kind not in (None, *(kinds if action.discrete else ("Box",))):
         raise saved.error(
             f"it was trained on {acted.kind} actions; the environment's are {action.describe()}"
         )
-    if action.discrete and (acted.n not in (None, action.n) or acted.start not in (None, 0)):
+    if action.start:
+        raise saved.error(
+            f"Stable-Baselines3 counts actions from 0, the environment's are {action.describe()}:"
+            " wrap it so that they start at 0"
+        )
+    counted = action.n and acted.n not in (None, action.n)
+    if counted or acted.start not in (None, 0):
         raise saved.error(
             f"it was trained on {acted.n} discrete actions starting at {acted.start or 0}; the"
             f" environment has {action.n} starting at 0"
@@ -146,7 +151,8 @@ def _check_spaces(saved: Sb3Zip, env: EnvSpec) -> None:
                     f" {str(env)!r} are {_short(here)} (a wrapper that rescales actions must be"
                     " part of the environment)"
                 )
-    if observed.shape is not None and len(observed.shape) > 1 and observed.shape != shape:
+    known = observed.shape is not None and len(observed.shape) > 1
+    if known and observed.shape != shape and not _transposed(saved, env):
         layout = " (images must come as channels, height, width)" if len(shape) > 1 else ""
         raise saved.error(
             f"it was trained on observations of shape {observed.shape}; environment {str(env)!r}"
@@ -186,7 +192,7 @@ def _width_advice(env: EnvSpec, missing: int) -> str:
 def _preprocessing(saved: Sb3Zip, env: EnvSpec, layers: list[nn.Module]) -> list[nn.Module]:
     """What SB3 does before the first layer: bytes to floats, images to [0, 1], flattening."""
     shape, dtype, _ = env.spaces
-    front: list[nn.Module] = []
+    front: list[nn.Module] = [ChannelsFirst()] if _transposed(saved, env) else []
     if dtype == np.uint8:
         front.append(Pixels())
         if (
@@ -201,6 +207,15 @@ def _preprocessing(saved: Sb3Zip, env: EnvSpec, layers: list[nn.Module]) -> list
     if len(shape) != 1 and isinstance(layers[0], nn.Linear):
         front.append(nn.Flatten())
     return front
+
+
+def _transposed(saved: Sb3Zip, env: EnvSpec) -> bool:
+    """Whether SB3 put ``VecTransposeImage`` around the environment: images with channels last."""
+    told, (shape, dtype, _) = saved.space("observation_space").shape, env.spaces
+    if len(shape) != 3 or dtype != np.uint8 or told == shape:
+        return False
+    low, high = env.observation_bounds
+    return told == (shape[2], *shape[:2]) and bool(np.all(low == 0) and np.all(high == 255))
 
 
 def _is_image(saved: Sb3Zip, env: EnvSpec) -> bool:
