@@ -117,14 +117,14 @@ class Option:
 OPTIONS = (
     Option(
         "policies",
-        "policy to judge: a baseline's id, an SB3 .zip, an .onnx file, module:attribute of a"
-        " torch module, or a glob; repeatable (default: every baseline)",
+        "policy to judge: a baseline's id, an SB3 .zip, an .onnx or TorchScript file,"
+        " module:attribute of a torch module, or a glob; repeatable (default: every baseline)",
         str, (), multiple=True, metavar="POLICY",
     ),
     Option(
         "env",
-        "environment of the policies that are not baselines, for example Hopper-v5 or"
-        " Ant-v4:pad_observation=84",
+        "environment of the policies that are not baselines, for example Hopper-v5,"
+        " Ant-v4:pad_observation=84 or package.module:make_env",
         str, None, metavar="ENV",
     ),
     Option(

@@ -61,6 +61,8 @@ class _Facts:
         """JSON builtins, equal whenever and wherever the environment is."""
         made = env.unwrapped.spec
         registered = [] if made is None else [self._registered(made)]
+        if ":" in spec.id:
+            self._modules.add(spec.id.partition(":")[0])  # of a factory, or what registers the id
         layer: Any = env
         while True:
             self._layer(layer)

@@ -9,8 +9,12 @@ A specification is text, so that it fits an option, an ini file and a record::
 ``pad_observation=N`` appends N zeros to every observation and ``time_feature=T`` then
 appends ``1 - t/T`` (sb3-contrib's ``TimeFeatureWrapper``): some published policies were
 trained with such inputs. Neither is ever guessed. Every other key goes to ``gymnasium.make``.
+
+``package.module:make_env`` names a function or class that makes the environment instead; the keys
+are its arguments.
 """
 
+import importlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import EnvironmentSpecError, OptionTextError
+from pytest_drlcompress.core.imports import current_directory_importable
 from pytest_drlcompress.core.key_values import Scalar, format_options, parse_options
 
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
@@ -166,7 +171,7 @@ class EnvSpec:
         """
         kwargs: dict[str, Any] = dict(self.kwargs)
         try:
-            env: gym.Env[Any, Any] = gym.make(self.id, **kwargs)
+            env = _make(self.id, kwargs)
         except Exception as error:  # Gymnasium passes on whatever a third-party constructor raises
             raise EnvironmentSpecError(
                 f"environment {str(self)!r} cannot be made: {_one_line(error)}"
@@ -247,6 +252,25 @@ class EnvSpec:
     def action(self) -> ActionSpec:
         """The action space."""
         return self.spaces[2]
+
+
+def _make(env_id: str, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
+    """A registered environment, or what ``package.module:factory`` returns.
+
+    Gymnasium reads ``package.module:Env-v0`` as an id that importing the module registers, and so
+    does this: only the name of something callable in the module is taken as a factory.
+    """
+    module_name, colon, attribute = env_id.partition(":")
+    if not colon:
+        return gym.make(env_id, **kwargs)
+    with current_directory_importable():
+        factory = getattr(importlib.import_module(module_name), attribute, None)
+        if not callable(factory):
+            return gym.make(env_id, **kwargs)
+        env = factory(**kwargs)
+    if not isinstance(env, gym.Env):
+        raise TypeError(f"{env_id} returned a {type(env).__name__}, not a gymnasium.Env")
+    return env
 
 
 def network_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

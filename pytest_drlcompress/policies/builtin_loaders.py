@@ -108,6 +108,25 @@ class OnnxLoader:
         return load_onnx(path, env, recording=options.recording, interface=options.interface)
 
 
+class TorchScriptLoader:
+    """A TorchScript file (``torch.jit.save``)."""
+
+    def matches(self, text: str) -> bool:
+        """By its suffix."""
+        return Path(text).suffix.lower() in (".pt", ".jit", ".ts")
+
+    def load(self, text: str, options: LoadOptions) -> Policy:
+        """The file, converted to ONNX.
+
+        Raises:
+            PolicyError: a file that cannot be read or converted, or does not fit.
+        """
+        from pytest_drlcompress.policies.torchscript import load_torchscript
+
+        env = options.env if options.recording else options.environment(text)
+        return load_torchscript(_existing(text), env, options.recording, options.interface)
+
+
 class TorchLoader:
     """``module:attribute``: a torch module in code that can be imported."""
 
@@ -127,7 +146,7 @@ class TorchLoader:
         return load_torch(text, env, recording=options.recording)
 
 
-FILE_LOADERS: tuple[PolicyLoader, ...] = (Sb3Loader(), OnnxLoader())
+FILE_LOADERS: tuple[PolicyLoader, ...] = (Sb3Loader(), OnnxLoader(), TorchScriptLoader())
 
 
 def builtin_loaders(baselines: Path) -> tuple[PolicyLoader, ...]:

@@ -28,9 +28,9 @@ def load_policy_source(
     """The policy that ``text`` names, by the first loader that it matches.
 
     ``loaders`` are the user's own, asked first. Otherwise ``text`` is a folder in the safe
-    format or the id of one under ``baselines``, an SB3 ``.zip``, an ``.onnx`` file, or
-    ``module:attribute``; all but the first need ``env``, or a ``recording`` of observations. The
-    other options are those of ``LoadOptions``.
+    format or the id of one under ``baselines``, an SB3 ``.zip``, an ``.onnx`` file, a TorchScript
+    file, or ``module:attribute``; all but the first need ``env``, or a ``recording`` of
+    observations. The other options are those of ``LoadOptions``.
 
     Raises:
         PolicyError: nothing of that name, or it cannot be loaded or does not fit.
@@ -67,7 +67,7 @@ def expand(text: str, loaders: Sequence[PolicyLoader] = ()) -> list[str]:
     ]
     if not policies:
         others = f" ({len(found)} other files match)" if found else ""
-        raise PolicyError(f"{text!r} matches no .zip, .onnx or baseline folder{others}")
+        raise PolicyError(f"{text!r} matches no .zip, .onnx, .pt or baseline folder{others}")
     return policies
 
 
@@ -101,6 +101,6 @@ def _unknown(text: str, baselines: Path) -> PolicyError:
     guess = f"; did you mean {close[0]!r}?" if close else ""
     listing = ", ".join(known) or f"none under {baselines}"
     return PolicyError(
-        f"policy {text!r} is not a baseline (known: {listing}), an SB3 .zip, an .onnx file, or"
-        f" module:attribute{guess}"
+        f"policy {text!r} is not a baseline (known: {listing}), an SB3 .zip, an .onnx file, a"
+        f" TorchScript .pt, or module:attribute{guess}"
     )

@@ -36,9 +36,23 @@ def load_onnx(
             space on a zero observation.
         EnvironmentSpecError: the environment cannot be made.
     """
-    raw = read_onnx(path)
+    return policy_from_model(
+        path, read_onnx(path), env, policy_id, recording=recording, interface=interface
+    )
+
+
+def policy_from_model(
+    path: Path,
+    model: bytes,
+    env: EnvSpec | None,
+    policy_id: str = "",
+    *,
+    recording: Recording | None,
+    interface: Interface,
+) -> Policy:
+    """``load_onnx`` of a ``model`` that was read from ``path``."""
     try:
-        adapted = adapt_to(raw, env, interface)
+        adapted = adapt_to(model, env, interface)
         if env is None:
             assert recording is not None
             env = _recorded_spec(adapted.model, recording)

@@ -1,11 +1,7 @@
 """A torch module named by ``module:attribute`` as a policy."""
 
 import importlib
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +9,7 @@ import torch
 from torch import nn
 
 from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.core.imports import current_directory_importable
 from pytest_drlcompress.environments.recorded import Recording, recorded_spec
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.policy import Policy, check_network
@@ -34,7 +31,7 @@ def load_torch(
         EnvironmentSpecError: the environment cannot be made.
     """
     module_name, _, attribute = text.partition(":")
-    with _current_directory_importable():
+    with current_directory_importable():
         found = _resolve(text, module_name, attribute)
         if not isinstance(found, nn.Module):
             found = _call(text, found)
@@ -91,13 +88,3 @@ def _call(text: str, factory: Any) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise PolicyError(f"policy {text!r} returned a {type(made).__name__}, not {wanted}")
     return made
-
-
-@contextmanager
-def _current_directory_importable() -> Iterator[None]:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
