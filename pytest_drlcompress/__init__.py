@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from pytest_drlcompress.compression.quantization.quantizer import QuantizerSpec
     from pytest_drlcompress.compression.recipe import Recipe, Step, parse_recipe
     from pytest_drlcompress.compression.registry import builtin_registry
-    from pytest_drlcompress.compression.step import Observations, Result, StepKind
+    from pytest_drlcompress.compression.step import (
+        Diagnosis,
+        Observations,
+        Result,
+        SparsityTarget,
+        StepKind,
+    )
     from pytest_drlcompress.core.artifact import Artifact
+    from pytest_drlcompress.core.errors import RecipeError
     from pytest_drlcompress.core.settings import default_settings
     from pytest_drlcompress.core.verdict import State, Verdict
     from pytest_drlcompress.environments.engines import engine_choice
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     from pytest_drlcompress.policies.policy import Policy
     from pytest_drlcompress.policies.store import load_policy
     from pytest_drlcompress.reporting.report import SCHEMA as REPORT_SCHEMA
+    from pytest_drlcompress.search.run import find_smallest
     from pytest_drlcompress.workbench.candidate import Candidate
     from pytest_drlcompress.workbench.workbench import Workbench
 
@@ -36,6 +44,7 @@ _HOMES = {
     "Artifact": "core.artifact",
     "Candidate": "workbench.candidate",
     "CubicSchedule": "compression.pruning.schedule",
+    "Diagnosis": "compression.step",
     "EnvSpec": "environments.spec",
     "Gate": "plugin.gate",
     "Observations": "compression.step",
@@ -44,8 +53,10 @@ _HOMES = {
     "QuantizerSpec": "compression.quantization.quantizer",
     "REPORT_SCHEMA": "reporting.report:SCHEMA",
     "Recipe": "compression.recipe",
+    "RecipeError": "core.errors",
     "Result": "compression.step",
     "SparseTraining": "compression.in_training.callback",
+    "SparsityTarget": "compression.step",
     "State": "core.verdict",
     "Step": "compression.recipe",
     "StepKind": "compression.step",
@@ -56,6 +67,7 @@ _HOMES = {
     "engine_choice": "environments.engines",
     "export_onnx": "onnx_graph.export",
     "export_sparse": "compression.in_training.export",
+    "find_smallest": "search.run",
     "load_policy": "policies.store",
     "parse_recipe": "compression.recipe",
     "rollout": "evaluation.rollout",
@@ -67,6 +79,7 @@ __all__ = [
     "Artifact",
     "Candidate",
     "CubicSchedule",
+    "Diagnosis",
     "EnvSpec",
     "Gate",
     "Observations",
@@ -74,8 +87,10 @@ __all__ = [
     "PolicyLoader",
     "QuantizerSpec",
     "Recipe",
+    "RecipeError",
     "Result",
     "SparseTraining",
+    "SparsityTarget",
     "State",
     "Step",
     "StepKind",
@@ -87,6 +102,7 @@ __all__ = [
     "engine_choice",
     "export_onnx",
     "export_sparse",
+    "find_smallest",
     "load_policy",
     "parse_recipe",
     "rollout",

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_drlcompress import CubicSchedule, Gate
-from pytest_drlcompress.testing import check_pruning, check_schedule, masked_adam
+from pytest_drlcompress.testing import check_pruning, check_schedule
+from pytest_drlcompress.testing.masked_adam import masked_adam
 
 thorough = settings(
     max_examples=25, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]

@@ -1,6 +1,5 @@
 """Returns with a known retention, and what 2,000 gates decide on them."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,13 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.evaluation.eprocess import (
+    POOL_SHARE,
     ReturnRange,
     log_e_values,
+    log_threshold,
 )
+from pytest_drlcompress.evaluation.reference import Reference
 
 ALPHA = 0.05
 RHO = 0.9
-LOG_THRESHOLD = math.log(1 / ALPHA)
+LOG_THRESHOLD = log_threshold(ALPHA)
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float64]]
 
@@ -64,9 +66,12 @@ SHAPE = (2000, 200)
 
 
 def simulate(source: Source, damage: str, truth: float, seed: int):
-    """Returns of candidate and baseline with retention exactly ``truth``, and their range."""
+    """Returns of a candidate with retention exactly ``truth``, bounds of the baseline's mean from a
+    pool of 2,000 episodes, and the range."""
     rng = np.random.default_rng(seed)
-    baseline, own = source.draw(rng, SHAPE), source.draw(rng, SHAPE)
+    pool = RANDOM_MEAN + source.draw(rng, (1, 2000))[0]
+    reference = Reference(tuple(pool.tolist()), tuple(range(2000)), (0.0, 0.0), (0.0, 0.0))
+    own = source.draw(rng, SHAPE)
     low, high = -0.1 * source.mean, 1.05 * source.top
     if damage == "scaled":
         candidate = truth * own
@@ -75,7 +80,7 @@ def simulate(source: Source, damage: str, truth: float, seed: int):
         share = (1 - truth) * source.mean / (source.mean - floor)
         candidate = np.where(rng.random(SHAPE) < share, floor, own)
     declared = ReturnRange(RANDOM_MEAN, RANDOM_MEAN + low, RANDOM_MEAN + high)
-    return RANDOM_MEAN + candidate, RANDOM_MEAN + baseline, declared
+    return RANDOM_MEAN + candidate, reference.mean_bounds(POOL_SHARE * ALPHA), declared
 
 
 def decisions(candidate, baseline, declared, rho=RHO) -> tuple[float, float, float]:

@@ -11,6 +11,7 @@ from torch import nn
 from pytest_drlcompress.compression.pipeline import compress, export_policy
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
+from pytest_drlcompress.compression.step import Diagnosis, Result, StepKind
 from pytest_drlcompress.core.errors import PolicyError, RecipeError
 from pytest_drlcompress.onnx_graph.kernels import executed_kernels
 from pytest_drlcompress.policies.network import clip_layer, normalize_layer, squash_layers
@@ -134,3 +135,36 @@ def test_a_file_with_unnamed_nodes_is_quantized_all_the_same():
         node.name = ""
     artifact, _ = make(Policy("file", ENV, model.SerializeToString()), "ptsq")
     assert [kernel.precision for kernel in executed_kernels(artifact.model)] == ["int8"] * 3
+
+
+@pytest.mark.parametrize(
+    ("level", "returns", "message"),
+    [
+        ("network", lambda network: network, "must return a Result with a torch network, not Seq"),
+        ("network", lambda _: Result(b""), "must return a torch network, not bytes"),
+        ("graph", lambda model: Result(onnx.load_from_string(model)), "ONNX bytes, not ModelProto"),
+    ],
+)
+def test_a_step_that_returns_the_wrong_thing_is_one_clear_error(level, returns, message):
+    policy = make_policy("squashed")
+    kind = StepKind("own", level, lambda value, step, observations: returns(value), "")
+    registry = builtin_registry().with_kinds([kind])
+    with pytest.raises(RecipeError, match=f"step 'own': .*{message}"):
+        compress(policy, parse_recipe("own"), registry, Samples(), export_policy(policy))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "diagnosis", "suggested"),
+    [
+        ("ptdq", Diagnosis(1, trainable=True), "ptdq:equalize=true"),
+        ("ptsq", Diagnosis(1, trainable=False), "ptsq:equalize=true"),
+        ("ptsq", Diagnosis(2, trainable=True), "qat"),
+        ("ptsq:equalize=true", Diagnosis(1, trainable=True), "qat"),
+        ("ptsq", Diagnosis(2, trainable=False), "ptsq:per_channel=true"),
+        ("ptsq:per_channel=true", Diagnosis(2, trainable=False), ""),
+    ],
+)
+def test_what_to_try_in_place_of_post_training_quantization(recipe, diagnosis, suggested):
+    registry = builtin_registry()
+    (step,) = registry.resolve(parse_recipe(recipe)).steps
+    assert registry.kinds[step.name].suggest(step, diagnosis) == suggested

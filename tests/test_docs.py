@@ -7,17 +7,29 @@ import pytest
 from conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CONFTEST = "# conftest.py\n"
+
+
+def blocks(page):
+    """The Python blocks of a page that are tests, each with the ``conftest.py`` shown before it."""
+    conftest = ""
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        if block.startswith(CONFTEST):
+            conftest = block
+        else:
+            yield conftest, block
+
+
 BLOCKS = [
-    (page, number, block)
+    pytest.param(conftest, block, id=f"{page.stem}-{number}")
     for page in PAGES
-    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    for number, (conftest, block) in enumerate(blocks(page))
 ]
 
 
-@pytest.mark.parametrize(
-    ("page", "number", "block"), BLOCKS, ids=[f"{page.stem}-{n}" for page, n, _ in BLOCKS]
-)
-def test_a_python_block_is_a_passing_test(suites, page, number, block):
+@pytest.mark.parametrize(("conftest", "block"), BLOCKS)
+def test_a_python_block_is_a_passing_test(suites, conftest, block):
+    (suites.path / "conftest.py").write_text(conftest)
     path = suites.path / "test_documented.py"
     path.write_text(block)
     result = suites.runpytest(path, "-rA")

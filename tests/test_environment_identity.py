@@ -57,13 +57,12 @@ REWARDS = "def reward(place):\n    return SIGN * float(place[0])\n"
 
 RUN = """
 import sys
-from pytest_drlcompress.compression.registry import builtin_registry
-from pytest_drlcompress.plugin.options import default_settings
-from pytest_drlcompress.workbench.workbench import Workbench
+from pytest_drlcompress import Workbench, builtin_registry, default_settings
 
 settings = default_settings(policies=("walker.onnx",), env="drlc_walk:drlcWalk-v0", workers=1)
 bench = Workbench(settings, builtin_registry())
-episodes = bench.episodes("walker.onnx", bench.exported("walker.onnx"), range(4))
+loaded = bench.load("walker.onnx")
+episodes = loaded.episodes(loaded.exported, range(4))
 print([episode.total for episode in episodes])
 """
 

@@ -53,11 +53,11 @@ ZERO_POINT = """
 """
 
 MORE_PRUNING = """
-    from pytest_drlcompress.compression.pruning import structured
+    from pytest_drlcompress.compression.pruning import structured_step
 
-    right = structured.plan_channels
+    right = structured_step.plan_channels
     patch.setattr(
-        structured, "plan_channels", lambda widths, share, n: right(widths, share + 0.05, n)
+        structured_step, "plan_channels", lambda widths, share, n: right(widths, share + 0.05, n)
     )
 """
 
@@ -151,7 +151,8 @@ def test_more_pruning(recorded):
     for message in messages.values():
         assert "l2 channels 1 64, 45 -> 64, 42; l2 channels 3 64, 45 -> 64, 42" in message
         assert "Bytes 12,655 -> " in message
-        assert "Place: step l2 (pytest_drlcompress.compression.pruning.structured)." in message
+        place = "pytest_drlcompress.compression.pruning.structured_step"
+        assert f"Place: step l2 ({place})." in message
 
 
 def test_a_dropped_vecnormalize(suites):

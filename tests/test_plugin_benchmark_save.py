@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_drlcompress.core.verdict import State, Verdict
-from pytest_drlcompress.plugin.benchmark import _not_recording
 from pytest_drlcompress.plugin.benchmark_compare import (
     comparison_lines,
     find_named_run,
     recorded_run,
 )
+from pytest_drlcompress.plugin.benchmarking import _not_recording
 
 BENCHMARK = "def test_speed(benchmark): benchmark(sum, [1, 2])"
 

@@ -66,16 +66,39 @@ def test_a_user_can_add_a_step_but_not_replace_one():
         registry.with_kinds([StepKind("ptdq", "graph", half, "")])
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"name": "l2@30"}, "could not name it"),
+        ({"level": "model"}, "level must be one of network, export, graph"),
+        ({"default_amount": 8}, "does not lie strictly between"),
+        ({"options": {"by": "row"}, "choices": {"by": ("column",)}}, "option 'by' is none of"),
+    ],
+)
+def test_an_impossible_step_is_refused_where_it_is_made(wrong, message):
+    right = {"name": "own", "level": "graph", "apply": lambda m, s, o: Result(m), "summary": ""}
+    with pytest.raises(RecipeError, match=message):
+        StepKind(**{**right, **wrong})
+
+
+def test_added_steps_share_no_name_and_are_steps():
+    kind = StepKind("own", "graph", lambda m, s, o: Result(m), "")
+    with pytest.raises(RecipeError, match="already exists"):
+        builtin_registry().with_kinds([kind, kind])
+    with pytest.raises(RecipeError, match="must be a StepKind"):
+        builtin_registry().with_kinds(["own"])
+
+
 def test_network_steps_come_before_graph_steps():
-    kind = StepKind("narrow", "network", lambda n, s, o: Result(n), "", amount=(0, 100))
+    kind = StepKind("thinner", "network", lambda n, s, o: Result(n), "", amount=(0, 100))
     registry = builtin_registry().with_kinds([kind])
-    registry.resolve(parse_recipe("narrow@30+ptsq"))
+    registry.resolve(parse_recipe("thinner@30+ptsq"))
     with pytest.raises(RecipeError, match="must come before"):
-        registry.resolve(parse_recipe("ptsq+narrow@30"))
+        registry.resolve(parse_recipe("ptsq+thinner@30"))
     with pytest.raises(RecipeError, match="strictly between 0 and 100"):
-        registry.resolve(parse_recipe("narrow@100"))
+        registry.resolve(parse_recipe("thinner@100"))
     with pytest.raises(RecipeError, match="needs an amount"):
-        registry.resolve(parse_recipe("narrow"))
+        registry.resolve(parse_recipe("thinner"))
 
 
 def test_variant_ids():

@@ -12,10 +12,11 @@ from pytest_drlcompress.baselines.changes import find_change
 from pytest_drlcompress.baselines.verdicts import (
     ARTIFACT,
     Expectation,
-    expectation,
     record_verdicts,
 )
 from pytest_drlcompress.core.verdict import State, Verdict
+from pytest_drlcompress.gates.kinds import MEMORY
+from pytest_drlcompress.gates.records import expected_of, recordable
 
 
 def verdict(gate="retention", variant="ptsq", state=State.PASS, estimate=0.98765):
@@ -50,12 +51,13 @@ class TestWriting:
         assert "code" not in described
 
     def test_bytes_and_sparsity_are_kept_and_expected_of_nobody(self, folder):
-        record_verdicts(folder, [verdict("memory", estimate=1000)], {}, only_new=True)
+        record_verdicts(folder, recordable([verdict("memory", estimate=1000)]), {}, only_new=True)
         assert stored(folder)["ptsq"]["memory"]["estimate"] == 1000
-        assert expectation(stored(folder), "p", "ptsq", "memory") is None
+        assert expected_of(MEMORY, stored(folder), "p", "ptsq") is None
 
     def test_what_depends_on_the_machine_is_not_recorded(self, folder):
-        assert record_verdicts(folder, [verdict("latency")], {}, only_new=False) == []
+        assert recordable([verdict("latency"), verdict("energy")]) == []
+        assert record_verdicts(folder, recordable([verdict("latency")]), {}, only_new=False) == []
         assert stored(folder) == {}
 
     def test_only_new_leaves_what_is_there(self, folder):
@@ -91,6 +93,8 @@ import sys
 from pathlib import Path
 from pytest_drlcompress.baselines.verdicts import record_verdicts
 from pytest_drlcompress.core.verdict import State, Verdict
+from pytest_drlcompress.gates.kinds import MEMORY
+from pytest_drlcompress.gates.records import expected_of, recordable
 
 folder, variant = Path(sys.argv[1]), sys.argv[2]
 for gate in ("retention", "action error"):

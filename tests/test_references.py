@@ -19,7 +19,6 @@ from pytest_drlcompress.evaluation.retention import (
     RetentionSettings,
     episode_seeds,
     judge,
-    pool_order,
 )
 from pytest_drlcompress.evaluation.rollout import rollout
 
@@ -57,9 +56,9 @@ def test_seed_ranges_are_disjoint_and_below_the_candidates():
     assert 0 < RANDOM_SEEDS < ZERO_SEEDS < RECORDED_SEEDS
     assert ZERO_SEEDS - RANDOM_SEEDS >= 100_000
     with pytest.raises(AssertionError):
-        measure_pool(CARTPOLE, GOOD, 2, first_seed=RANDOM_SEEDS - 1)
+        measure_pool(CARTPOLE, GOOD, range(RANDOM_SEEDS - 1, RANDOM_SEEDS + 1))
     with pytest.raises(AssertionError):
-        measure_pool(CARTPOLE, GOOD, 1, first_seed=-1)
+        measure_pool(CARTPOLE, GOOD, range(-1, 0))
     with pytest.raises(AssertionError):
         measure_references(CARTPOLE, ZERO_SEEDS - RANDOM_SEEDS + 1, 0)
     with pytest.raises(AssertionError):
@@ -77,12 +76,12 @@ def test_references_are_the_returns_of_gymnasiums_own_loop_at_the_documented_see
 
 
 def test_a_pool_is_the_returns_of_gymnasiums_own_loop_and_can_be_extended():
-    pool = measure_pool(CARTPOLE, ANGLE_ONLY, 6)
+    pool = list(measure_pool(CARTPOLE, ANGLE_ONLY, range(6)))
     assert [episode.seed for episode in pool] == [0, 1, 2, 3, 4, 5]
     assert [episode.total for episode in pool] == [
         alone(CARTPOLE, seed, lambda o: int(o[2] > 0)) for seed in range(6)
     ]
-    assert measure_pool(CARTPOLE, ANGLE_ONLY, 4, first_seed=2) == pool[2:]
+    assert list(measure_pool(CARTPOLE, ANGLE_ONLY, range(2, 6))) == pool[2:]
 
 
 def test_progress_reports_every_environment_step():
@@ -91,7 +90,7 @@ def test_progress_reports_every_environment_step():
     # CartPole pays 1 for each step
     assert sum(steps) == sum(random) + sum(zero)
     steps.clear()
-    pool = measure_pool(CARTPOLE, ANGLE_ONLY, 3, on_steps=steps.append)
+    pool = list(measure_pool(CARTPOLE, ANGLE_ONLY, range(3), on_steps=steps.append))
     assert sum(steps) == sum(episode.length for episode in pool)
 
 
@@ -109,17 +108,16 @@ def test_standing_still_beats_acting_at_random_in_hopper():
 @pytest.fixture(scope="module")
 def reference() -> Reference:
     random, zero = measure_references(CARTPOLE, 50, 50)
-    pool = measure_pool(CARTPOLE, GOOD, 60)
+    pool = measure_pool(CARTPOLE, GOOD, range(60))
     returns, seeds = zip(*((episode.total, episode.seed) for episode in pool), strict=True)
     return Reference(returns, seeds, random, zero)
 
 
 def judged(candidate: Linear, sha: str, reference: Reference) -> Verdict:
     settings = RetentionSettings()
-    order = pool_order(sha, str(CARTPOLE), settings, len(reference.returns))
-    seeds = episode_seeds(sha, str(CARTPOLE), settings, len(order))
+    seeds = episode_seeds(sha, str(CARTPOLE), settings, settings.max_episodes)
     returns = (episode.total for episode in rollout(CARTPOLE, candidate, seeds))
-    return judge(returns, reference, order, settings, policy="linear", variant="test")
+    return judge(returns, reference, settings, policy="linear", variant="test")
 
 
 def test_from_measured_references_to_a_verdict(reference):

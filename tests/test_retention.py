@@ -17,17 +17,16 @@ from retention_gate import (
     Candidate,
     gate,
     make_reference,
-    tight_pool,
 )
 
 from pytest_drlcompress.core.errors import BaselineError
 from pytest_drlcompress.core.verdict import State
 from pytest_drlcompress.evaluation.eprocess import ReturnRange
-from pytest_drlcompress.evaluation.reference import RECORDED_SEEDS, Reference
+from pytest_drlcompress.evaluation.reference import POOL_EPISODES, RECORDED_SEEDS, Reference
 from pytest_drlcompress.evaluation.retention import (
+    Progress,
     RetentionSettings,
     episode_seeds,
-    pool_order,
 )
 
 # --- the reference ---------------------------------------------------------------------------
@@ -135,7 +134,14 @@ def test_a_reference_with_wrong_seeds_is_refused(seeds):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"min_retention": 0.0}, {"alpha": 0.0}, {"alpha": 1.0}, {"max_episodes": 0}]
+    "wrong",
+    [
+        {"min_retention": 0.0},
+        {"alpha": 0.0},
+        {"alpha": 1.0},
+        {"max_episodes": 0},
+        {"precision": 0.0},
+    ],
 )
 def test_settings_without_sense_are_refused(wrong):
     with pytest.raises(AssertionError):
@@ -153,14 +159,12 @@ def test_candidate_seeds_are_distinct_never_those_of_a_pool_and_fit_a_32_bit_int
     assert np.mean(seeds) == pytest.approx((RECORDED_SEEDS + 2**31) / 2, rel=0.05)
 
 
-def test_seeds_and_order_are_fixed_for_ever():
+def test_seeds_are_fixed_for_ever():
     # recorded verdicts depend on these: they may change with neither platform nor library
     assert episode_seeds(SHA, ENV, DEFAULT, 3) == SEEDS
-    assert pool_order(SHA, ENV, DEFAULT, 8).tolist() == ORDER
 
 
 SEEDS = [729633700, 2081302337, 1757993862]
-ORDER = [0, 1, 7, 5, 4, 6, 3, 2]
 
 
 @pytest.mark.parametrize(
@@ -173,39 +177,65 @@ ORDER = [0, 1, 7, 5, 4, 6, 3, 2]
         (SHA, ENV, RetentionSettings(min_retention=0.95)),
     ],
 )
-def test_seeds_and_order_follow_from_artifact_environment_and_settings(sha, env, settings):
+def test_seeds_follow_from_artifact_environment_and_settings(sha, env, settings):
     assert not set(episode_seeds(sha, env, settings, 50)) & set(
         episode_seeds(SHA, ENV, DEFAULT, 50)
     )
-    assert pool_order(sha, env, settings, 50).tolist() != pool_order(SHA, ENV, DEFAULT, 50).tolist()
 
 
-@given(pool=st.integers(1, 60), cap=st.integers(1, 60))
+def test_a_higher_cap_goes_on_with_the_same_test_instead_of_beginning_another():
+    caps = [60, 200, 400, 1600]
+    settings = [RetentionSettings(max_episodes=cap) for cap in caps]
+    seeds = [episode_seeds(SHA, ENV, s, s.max_episodes) for s in settings]
+    progress: list[list[Progress]] = [[] for _ in caps]
+    for s, seen in zip(settings, progress, strict=True):
+        gate(NEAR, settings=s, progress=seen)
+    for n, shorter, longer in zip(caps, range(3), range(1, 4), strict=False):
+        assert seeds[longer][:n] == seeds[shorter]
+        assert progress[longer][:n] == progress[shorter]
+
+
+def test_a_precision_is_part_of_neither_the_test_nor_its_decision():
+    candidate = Candidate(9000)
+    verdict = gate(candidate)
+    narrow = gate(candidate, settings=RetentionSettings(precision=0.01))
+    assert narrow.state is verdict.state is State.PASS
+    assert narrow.details["decided_at"] == verdict.sample_size < narrow.sample_size < 1000
+    low, high = narrow.interval
+    assert high - low <= 0.01 < verdict.interval[1] - verdict.interval[0]
+    assert f"{verdict.sample_size} episodes show a retention of at least 0.9." in narrow.reason
+
+
+def test_a_precision_that_the_pool_does_not_give_says_so():
+    noisy = make_reference(np.random.default_rng(3).normal(9000, 3000, 500))
+    verdict = gate(Candidate(12000), noisy, RetentionSettings(precision=0.001, max_episodes=300))
+    assert verdict.state is State.PASS
+    assert verdict.sample_size == 300
+    assert "leave the baseline's own mean uncertain by 4" in verdict.reason
+
+
+# --- what the pool knows ---------------------------------------------------------------------
+
+
+def test_a_larger_pool_knows_the_mean_better_and_declares_the_same_range():
+    returns = np.random.default_rng(4).normal(9000, 1000, 5000)
+    small, large = (make_reference(returns[:n]) for n in (POOL_EPISODES, 5000))
+    assert (small.low, small.high) == (large.low, large.high)
+    widths = [b - a for a, b in (r.mean_bounds(0.0025) for r in (small, large))]
+    assert widths[1] == pytest.approx(widths[0] * math.sqrt(2 / 5), rel=0.05)
+    assert widths[0] == pytest.approx(2 * 2.81 * 1000 / math.sqrt(2000), rel=0.05)
+
+
+def test_a_constant_pool_knows_its_mean():
+    assert make_reference([500.0] * 200).mean_bounds(0.0025) == (500.0, 500.0)
+
+
+@given(returns=st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40))
 @hypothesis_settings(deadline=None)
-def test_the_order_uses_each_pool_episode_at_most_once(pool, cap):
-    order = pool_order(SHA, ENV, RetentionSettings(max_episodes=cap), pool)
-    assert len(order) == min(pool, cap)
-    assert len(set(order.tolist())) == len(order)
-    assert set(order.tolist()) <= set(range(pool))
-
-
-def test_every_pool_episode_comes_first_about_equally_often():
-    firsts = [pool_order(f"{i:064x}", ENV, DEFAULT, 5)[0] for i in range(1000)]
-    # five cells of 200 +- 12.6: 4.5 standard deviations
-    assert np.all(np.abs(np.bincount(firsts, minlength=5) - 200) < 57)
-
-
-def test_a_higher_cap_goes_on_with_the_same_episodes_instead_of_drawing_new_ones():
-    short, long = RetentionSettings(max_episodes=60), RetentionSettings(max_episodes=200)
-    assert episode_seeds(SHA, ENV, long, 200)[:60] == episode_seeds(SHA, ENV, short, 60)
-    assert (
-        pool_order(SHA, ENV, long, 200)[:60].tolist() == pool_order(SHA, ENV, short, 200).tolist()
-    )
-    first, second = [], []
-    verdict = gate(NEAR, settings=short, progress=first)
-    assert verdict.state is State.INCONCLUSIVE
-    gate(NEAR, settings=long, progress=second)
-    assert second[:60] == first
+def test_the_bounds_of_the_mean_enclose_the_pools_mean(returns):
+    reference = make_reference(returns)
+    low, high = reference.mean_bounds(0.0025)
+    assert low <= reference.mean <= high
 
 
 # --- verdicts --------------------------------------------------------------------------------
@@ -218,8 +248,15 @@ def test_a_candidate_that_keeps_everything_passes_within_sixty_episodes():
     assert verdict.sample_size <= 60
     assert verdict.estimate == pytest.approx(1, abs=0.01)
     assert verdict.interval[0] >= 0.9
-    assert verdict.e_value == verdict.details["e_pass"] >= 20
-    assert verdict.reason == f"{verdict.sample_size} episodes show a retention of at least 0.9."
+    assert verdict.e_value == verdict.details["e_pass"] >= verdict.details["threshold"] >= 20
+    n = verdict.sample_size
+    unseen = 1 - 0.05 ** (1 / n)
+    assert verdict.details["unseen"] == pytest.approx(unseen)
+    assert unseen == pytest.approx(3 / n, rel=0.05)  # the rule of three
+    assert verdict.reason == (
+        f"{n} episodes show a retention of at least 0.9. Returns below the declared range are"
+        f" rarer than {unseen:.2g}."
+    )
     assert (verdict.gate, verdict.policy, verdict.variant) == ("retention", "sac-hopper", "l2@30")
     assert (verdict.limit, verdict.unit, verdict.alpha) == (0.9, "episodes", 0.05)
 
@@ -262,16 +299,15 @@ def test_no_episode_is_drawn_beyond_the_deciding_one(mean):
     assert len(candidate.played) == verdict.sample_size == len(progress) < 200
     for step, n in zip(progress, itertools.count(1), strict=False):
         assert step.episodes == n
-        assert (max(step.e_pass, step.e_fail) >= 20) == (n == verdict.sample_size)
+        decides = max(step.e_pass, step.e_fail) >= verdict.details["threshold"]
+        assert decides == (n == verdict.sample_size)
     assert progress[-1].estimate == verdict.estimate
     assert progress[-1].e_pass == verdict.details["e_pass"]
 
 
-@pytest.mark.parametrize(("cap", "pool"), [(25, 200), (200, 25), (25, 25)])
-def test_no_episode_is_drawn_beyond_the_cap_or_the_pool(cap, pool):
+def test_no_episode_is_drawn_beyond_the_cap():
     candidate = Candidate(9000)
-    reference = make_reference(tight_pool(pool))
-    verdict = gate(candidate, reference, RetentionSettings(max_episodes=cap))
+    verdict = gate(candidate, settings=RetentionSettings(max_episodes=25))
     assert verdict.state is State.INCONCLUSIVE
     assert len(candidate.played) == verdict.sample_size == 25
 
@@ -283,15 +319,14 @@ def test_the_same_artifact_always_gets_the_same_verdict():
     assert gate(Candidate(candidate, sd=600), sha=OTHER_SHA) != first
 
 
-def test_the_verdict_uses_the_pool_in_the_given_order():
+def test_the_estimate_is_held_against_the_whole_pool():
     pool = np.random.default_rng(2).normal(9000, 1000, 200)
-    reference = make_reference(pool)
-    order = pool_order(SHA, ENV, DEFAULT, 200)
-    verdict = gate(Candidate(9000), reference)
-    used = pool[order[: verdict.sample_size]]
-    assert verdict.details["baseline_mean"] == pytest.approx(used.mean())
+    verdict = gate(Candidate(9000), make_reference(pool))
+    assert verdict.details["baseline_mean"] == pytest.approx(pool.mean())
     gain = verdict.details["candidate_mean"] + 300
-    assert verdict.estimate == pytest.approx(gain / (used.mean() + 300))
+    assert verdict.estimate == pytest.approx(gain / (pool.mean() + 300))
+    low, high = verdict.details["baseline_bounds"]
+    assert low < pool.mean() < high
 
 
 def test_an_undecided_gate_says_how_many_episodes_would_decide():
@@ -303,24 +338,29 @@ def test_an_undecided_gate_says_how_many_episodes_would_decide():
     more = verdict.details["more_episodes"]
     e_pass = verdict.details["e_pass"]
     assert verdict.e_value == e_pass > verdict.details["e_fail"]
-    assert more == math.ceil(30 * math.log(20) / math.log(e_pass)) - 30
+    threshold = math.log(verdict.details["threshold"])
+    assert more == math.ceil(30 * threshold / math.log(e_pass)) - 30
     assert f"About {more} more would decide: set --drlc-max-episodes={30 + more}." in verdict.reason
     # and the forecast is about right
     needed = gate(Candidate(9000)).sample_size
     assert abs(30 + more - needed) <= 0.25 * needed
 
 
-def test_an_undecided_gate_with_a_small_pool_asks_for_more_baseline_episodes():
-    verdict = gate(Candidate(9000), make_reference(tight_pool(30)))
+def test_an_undecided_gate_says_what_its_pool_leaves_open():
+    noisy = make_reference(np.random.default_rng(3).normal(9000, 3000, 200))
+    verdict = gate(Candidate(8500), noisy, RetentionSettings(max_episodes=30))
     assert verdict.state is State.INCONCLUSIVE
-    assert "record as many baseline episodes (now 30)" in verdict.reason
+    assert "The 200 recorded episodes leave the baseline's own mean uncertain" in verdict.reason
+    assert "baselines --measure --episodes=N" in verdict.reason
+    tight = gate(NEAR, settings=RetentionSettings(max_episodes=30))
+    assert "uncertain" not in tight.reason
 
 
 def test_without_growing_evidence_there_is_no_forecast():
     constant = make_reference([9000.0] * 200)
     verdict = gate(Candidate(-300 + 0.9 * 9300, sd=0), constant)
     assert verdict.state is State.INCONCLUSIVE
-    assert verdict.sample_size == 200
+    assert verdict.sample_size == 1000
     assert verdict.e_value == pytest.approx(1)
     assert verdict.details["more_episodes"] is None
     assert "not growing" in verdict.reason

@@ -12,12 +12,12 @@ from test_training import RECIPES, command, kill_at_a_random_moment, segment, tr
 
 from pytest_drlcompress.compression.in_training.callback import SparseTraining, actor_layers
 from pytest_drlcompress.compression.in_training.export import export_sparse
+from pytest_drlcompress.compression.in_training.plan import SparsePlan
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.core.errors import RecipeError, TrainingError
 from pytest_drlcompress.measurement.sparsity import measure_sparsity
 from pytest_drlcompress.onnx_graph.kernels import executed_kernels
 from pytest_drlcompress.runtime.onnxruntime import OnnxController
-from pytest_drlcompress.training.sparse import SparsePlan
 
 OFF_POLICY = {"learning_starts": 50, "batch_size": 16, "train_freq": 4, "gradient_steps": 2}
 ON_POLICY = {"n_steps": 50, "batch_size": 25}

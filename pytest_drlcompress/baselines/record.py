@@ -4,11 +4,14 @@ A training whose policy is not competent leaves no policy, which a gate would ju
 ``training.json``: its curve, and what the policy earned.
 """
 
+import contextlib
+import hashlib
 import importlib.metadata
 import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,15 @@ from pytest_drlcompress.core.errors import BaselineError
 from pytest_drlcompress.core.files import write_json
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.episodes import Episode
-from pytest_drlcompress.evaluation.reference import Reference
+from pytest_drlcompress.evaluation.executors.factory import make_executor
+from pytest_drlcompress.evaluation.pool import (
+    POOL_FILE,
+    PoolInProgress,
+    pool_digest,
+    read_pool,
+    write_pool,
+)
+from pytest_drlcompress.evaluation.reference import POOL_EPISODES, Reference
 from pytest_drlcompress.evaluation.references import measure_pool, measure_references
 from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.policies.store import (
@@ -29,10 +40,6 @@ from pytest_drlcompress.policies.store import (
     read_record,
     save_network,
 )
-from pytest_drlcompress.runtime.factory import make_runtime
-
-POOL_EPISODES = 200
-"""Recorded baseline episodes: as many as a gate may use, each drawn once."""
 
 FAILURE = "training.json"
 """What a training that did not learn its task leaves instead of a baseline."""
@@ -45,9 +52,9 @@ class BaselineRecord:
     """What ``baseline.json`` says beyond the policy itself.
 
     ``verdicts`` maps recipe text to the recorded verdicts by gate; ``versions`` are those the
-    reference was measured with, ``length`` the mean steps of its episodes, ``training`` the
-    policy's provenance, ``quality`` as ``rate`` says. ``budgets`` maps a variant, or ``"*"``, to
-    limits on its costs.
+    reference was measured with, ``episodes`` the pool (empty where the record does not say how
+    long they were) and ``length`` their mean steps, ``training`` the policy's provenance,
+    ``quality`` as ``rate`` says. ``budgets`` maps a variant, or ``"*"``, to limits on its costs.
     """
 
     reference: Reference
@@ -56,6 +63,7 @@ class BaselineRecord:
     verdicts: Mapping[str, Any]
     algorithm: str = ""
     sha256: str = ""
+    episodes: tuple[Episode, ...] = ()
     length: float | None = None
     quality: str = "unrated"
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -69,9 +77,15 @@ def record_baseline(
     *,
     algorithm: str,
     training: Mapping[str, Any],
-    on_steps: Callable[[int], None] = lambda steps: None,
+    episodes: int | None = None,
+    workers: int | None = None,
+    on_episodes: Callable[[int], None] = lambda episodes: None,
 ) -> BaselineRecord:
     """Measure the reference of ``network`` and write the whole baseline folder.
+
+    The pool has ``episodes`` (default: ``POOL_EPISODES``), measured on ``workers`` cores
+    (default: all); ``on_episodes`` is told how many there are. An interrupted measurement goes
+    on where it was.
 
     For a policy that is not competent ``training.json`` is written instead, if ``training``
     has a curve and the folder holds no baseline.
@@ -81,42 +95,82 @@ def record_baseline(
         EpisodeError: an episode could not be completed.
     """
     facts = {"algorithm": algorithm, "environment": str(env), "training": dict(training)}
-    return _record(folder, network, facts, on_steps)
+    return _record(
+        folder,
+        network,
+        facts,
+        episodes=episodes or POOL_EPISODES,
+        workers=workers,
+        on_episodes=on_episodes,
+    )
 
 
 def measure_again(
-    folder: Path, *, on_steps: Callable[[int], None] = lambda steps: None
+    folder: Path,
+    *,
+    episodes: int | None = None,
+    workers: int | None = None,
+    on_episodes: Callable[[int], None] = lambda episodes: None,
 ) -> BaselineRecord:
-    """Record the reference in ``folder`` anew, with the versions at hand; the policy stays.
+    """Record the reference in ``folder`` with the versions at hand; the policy stays.
 
-    Recorded verdicts stay as well: the suites say whether they still hold.
+    Episodes that were recorded with these versions stay, and those missing to ``episodes``
+    (default: ``POOL_EPISODES``) are added behind them; otherwise all are measured anew.
+    Recorded verdicts stay as well: the suites say whether they still hold. ``workers`` and
+    ``on_episodes`` as in ``record_baseline``.
 
     Raises:
         BaselineError: a damaged baseline, or one that is not competent with these versions.
         EpisodeError: an episode could not be completed.
     """
-    old = read_baseline_record(folder)
-    facts = {
-        "algorithm": old.algorithm,
-        "environment": old.environment,
-        "training": dict(old.training),
-    }
-    return _record(folder, load_network(folder, old.sha256), facts, on_steps, old.sha256)
+    stored = read_record(folder)
+    facts = {name: stored.get(name, {}) for name in ("algorithm", "environment", "training")}
+    sha256 = str(stored.get("sha256"))
+    kept = None
+    with contextlib.suppress(BaselineError):  # measuring again is the remedy
+        old = read_baseline_record(folder)
+        if old.episodes and same_environment(old.versions):
+            kept = old
+    return _record(
+        folder,
+        load_network(folder, sha256),
+        facts,
+        episodes=max(episodes or POOL_EPISODES, len(kept.episodes) if kept else 0),
+        workers=workers,
+        on_episodes=on_episodes,
+        stored_sha256=sha256,
+        kept=kept,
+    )
 
 
 def _record(
     folder: Path,
     network: nn.Sequential,
     facts: Mapping[str, Any],
-    on_steps: Callable[[int], None],
+    *,
+    episodes: int,
+    workers: int | None,
+    on_episodes: Callable[[int], None],
     stored_sha256: str | None = None,
+    kept: BaselineRecord | None = None,
 ) -> BaselineRecord:
-    """Measure and write; the weights too, unless they are stored already."""
+    """Measure what ``kept`` lacks and write; the weights too, unless they are stored already."""
     env = EnvSpec.parse(facts["environment"])
     shape, dtype, _ = env.spaces
-    controller = make_runtime().load(export_onnx(network, shape, dtype))
-    pool = measure_pool(env, controller, POOL_EPISODES, on_steps=on_steps)
-    random, zero = measure_references(env, on_steps=on_steps)
+    model = export_onnx(network, shape, dtype)
+    known = () if kept is None else kept.episodes
+    identity = f"{hashlib.sha256(model).hexdigest()} {env} {current_versions()} {kept is None}"
+    with (
+        contextlib.closing(make_executor(workers=workers)) as executor,
+        PoolInProgress(folder, identity, known) as progress,
+    ):
+        measure = partial(measure_pool, env, model, workers=executor)
+        progress.fill(episodes, measure, on_episodes)
+        pool = tuple(progress.episodes)
+    if kept is None:
+        random, zero = measure_references(env)
+    else:
+        random, zero = kept.reference.random, kept.reference.zero
     reference = Reference(
         returns=tuple(episode.total for episode in pool),
         seeds=tuple(episode.seed for episode in pool),
@@ -126,8 +180,8 @@ def _record(
     facts = {**facts, "versions": current_versions()}
     reason = reference.competence()
     if reason is not None:
-        kept = _keep_failure(folder, facts, reason, reference, pool)
-        raise BaselineError(f"{folder.name} is not recorded: {reason}{kept}")
+        curve = _keep_failure(folder, facts, reason, reference, pool)
+        raise BaselineError(f"{folder.name} is not recorded: {reason}{curve}")
     with locked_record(folder):
         previous = read_record(folder) if (folder / RECORD).exists() else {}
         sha256 = stored_sha256 or save_network(folder, network)
@@ -141,6 +195,8 @@ def _record(
             "quality": rate(reference, facts["training"]),
             "reference": _reference_json(reference, pool),
         }
+        # in this order: a pool that has grown fits the old record as well
+        write_pool(folder / POOL_FILE, pool)
         write_json(folder / RECORD, record)
     (folder / FAILURE).unlink(missing_ok=True)
     load_policy(folder)  # what was written must be readable
@@ -172,14 +228,14 @@ def read_baseline_record(folder: Path) -> BaselineRecord:
     record = read_record(folder)
     try:
         stored = record["reference"]
-        first = int(stored["first_seed"])
+        pool = _recorded_pool(folder, stored)
         reference = Reference(
-            returns=tuple(map(float, stored["returns"])),
-            seeds=tuple(range(first, first + len(stored["returns"]))),
+            returns=tuple(episode.total for episode in pool),
+            seeds=tuple(episode.seed for episode in pool),
             random=tuple(map(float, stored["random"])),
             zero=tuple(map(float, stored["zero"])),
         )
-        lengths = stored.get("lengths")
+        measured = all(episode.length for episode in pool)
         return BaselineRecord(
             reference=reference,
             environment=str(record["environment"]),
@@ -187,7 +243,8 @@ def read_baseline_record(folder: Path) -> BaselineRecord:
             verdicts=record["verdicts"],
             algorithm=str(record.get("algorithm", "")),
             sha256=str(record["sha256"]),
-            length=statistics.fmean(lengths) if lengths else None,
+            episodes=pool if measured else (),
+            length=statistics.fmean(e.length for e in pool) if pool and measured else None,
             quality=str(record.get("quality", "unrated")),
             training=dict(record.get("training", {})),
             budgets=dict(record.get("budgets", {})),
@@ -235,13 +292,27 @@ def _keep_failure(
     return f" Its curve is in {folder / FAILURE}."
 
 
+def _recorded_pool(folder: Path, stored: Mapping[str, Any]) -> tuple[Episode, ...]:
+    """The episodes that ``stored``, the reference of a record, describes.
+
+    Small pools of earlier versions stand in the record itself, some without lengths (0).
+    """
+    if "returns" not in stored:
+        return read_pool(folder / POOL_FILE, int(stored["episodes"]), str(stored["sha256"]))
+    returns, first = stored["returns"], int(stored["first_seed"])
+    lengths = stored.get("lengths") or [0] * len(returns)
+    return tuple(
+        Episode(seed, float(total), int(length))
+        for seed, (total, length) in enumerate(zip(returns, lengths, strict=True), first)
+    )
+
+
 def _reference_json(reference: Reference, pool: Sequence[Episode]) -> dict[str, Any]:
-    # full precision: a recorded return is compared with a measured one
     return {
-        "first_seed": reference.seeds[0],
+        "episodes": len(pool),
+        "sha256": pool_digest(pool),
         "mean": round(reference.mean, 3),
-        "returns": list(reference.returns),
-        "lengths": [episode.length for episode in pool],
+        # full precision: a recorded return is compared with a measured one
         "random": list(reference.random),
         "zero": list(reference.zero),
     }

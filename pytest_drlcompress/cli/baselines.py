@@ -10,7 +10,8 @@ from pytest_drlcompress.cli.arguments import add_baselines_folder
 from pytest_drlcompress.compression.pipeline import export_policy
 from pytest_drlcompress.core.errors import BaselineError, DrlcError
 from pytest_drlcompress.core.files import write_atomic
-from pytest_drlcompress.core.progress import step_counter
+from pytest_drlcompress.core.progress import progress_bar, step_counter
+from pytest_drlcompress.evaluation.reference import POOL_EPISODES
 from pytest_drlcompress.evaluation.reproduce import compare
 from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.policies.store import RECORD, load_policy
@@ -38,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, default=Path(".training"), metavar="DIR", help="checkpoints of `train`"
     )
+    parser.add_argument(
+        "--episodes", type=int, metavar="N", help=f"for --measure (default: {POOL_EPISODES})"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processor cores for --measure (default: all)"
+    )
     action = parser.add_mutually_exclusive_group()
     action.add_argument(
         "--verify",
@@ -48,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument(
         "--measure",
         action="store_true",
-        help="record the returns of each anew with the versions installed",
+        help="complete the recorded returns of each to --episodes; record them anew if others than"
+        " the installed versions made them",
     )
     action.add_argument(
         "--markdown",
@@ -75,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.verify:
         return _verify(folder, rows)
     if arguments.measure:
-        return _measure(folder, rows)
+        return _measure(folder, rows, arguments.episodes, arguments.workers)
     if arguments.markdown == "-":
         print(markdown_table(rows))
     elif arguments.markdown:
@@ -134,18 +142,28 @@ def _verify_one(folder: Path, alpha: float) -> tuple[bool, str]:
     return found.changed(alpha), found.text(alpha)
 
 
-def _measure(folder: Path, rows: Sequence[Row]) -> int:
+def _measure(folder: Path, rows: Sequence[Row], episodes: int | None, workers: int | None) -> int:
+    for option, value in (("--episodes", episodes), ("--workers", workers)):
+        if value is not None and value < 1:
+            raise BaselineError(f"{option}={value} must be at least 1")
     failed = 0
     for row in _recorded(folder, rows):
         before = "-" if row.mean is None else f"{row.mean:.1f}"
         try:
-            with step_counter(f"{row.id} reference") as on_steps:
-                record = measure_again(folder / row.id, on_steps=on_steps)
+            with progress_bar(f"{row.id} reference", episodes or POOL_EPISODES, "episodes") as show:
+                record = measure_again(
+                    folder / row.id, episodes=episodes, workers=workers, on_episodes=show
+                )
         except DrlcError as error:
             failed += 1
             print(f"{row.id}: FAIL  {error}", flush=True)
             continue
-        print(f"{row.id}: mean return {record.reference.mean:.1f}, was {before}", flush=True)
+        reference = record.reference
+        print(
+            f"{row.id}: mean return {reference.mean:.1f} over {len(reference.returns):,} episodes,"
+            f" was {before}",
+            flush=True,
+        )
     return int(failed > 0)
 
 

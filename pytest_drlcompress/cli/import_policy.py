@@ -8,8 +8,9 @@ from torch import nn
 from pytest_drlcompress.baselines.record import record_baseline
 from pytest_drlcompress.cli.arguments import add_options, add_out_folder
 from pytest_drlcompress.core.errors import PolicyError
-from pytest_drlcompress.core.progress import step_counter
+from pytest_drlcompress.core.progress import progress_bar
 from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.evaluation.reference import POOL_EPISODES
 from pytest_drlcompress.policies.load import load_policy_source
 
 
@@ -41,14 +42,14 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.policy!r} cannot become a baseline: only SB3 and sb3-contrib zips can."
             " Gate it where it is, with --drlc-policy"
         )
-    with step_counter("reference returns") as on_steps:
+    with progress_bar("reference returns", POOL_EPISODES, "episodes") as on_episodes:
         record = record_baseline(
             arguments.out,
             network,
             policy.env,
             algorithm=policy.algorithm,
             training={"imported_from": Path(arguments.policy).name},
-            on_steps=on_steps,
+            on_episodes=on_episodes,
         )
     reference = record.reference
     print(

@@ -13,8 +13,9 @@ from pytest_drlcompress.cli.arguments import add_out_folder, add_value
 from pytest_drlcompress.cli.train_sparse import run_sparse
 from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.core.option_values import output_folder, whole
-from pytest_drlcompress.core.progress import progress_bar, step_counter
+from pytest_drlcompress.core.progress import progress_bar
 from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.evaluation.reference import POOL_EPISODES
 from pytest_drlcompress.policies.store import RECORD, load_network
 from pytest_drlcompress.training.checkpoint import TrainingState, only_one
 from pytest_drlcompress.training.recipes import (
@@ -108,14 +109,14 @@ def _train(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
         "seconds": state.seconds,
         "curve": state.curve,
     }
-    with step_counter(f"{recipe.id} reference") as on_steps:
+    with progress_bar(f"{recipe.id} reference", POOL_EPISODES, "episodes") as on_episodes:
         record = record_baseline(
             folder,
             load_network(work / "best"),
             env,
             algorithm=recipe.algorithm,
             training=training,
-            on_steps=on_steps,
+            on_episodes=on_episodes,
         )
     reference = record.reference
     print(

@@ -20,8 +20,9 @@ def run_sparse(arguments: argparse.Namespace, recipes: Mapping[str, TrainingReci
         RecipeError: a compression recipe that does not exist.
     """
     from pytest_drlcompress.baselines.variants import store_variant
+    from pytest_drlcompress.compression.in_training.plan import SparsePlan
     from pytest_drlcompress.compression.recipe import parse_recipe
-    from pytest_drlcompress.training.sparse import ARTIFACT, SparsePlan, train_sparse
+    from pytest_drlcompress.training.sparse import ARTIFACT, train_sparse
 
     if len(arguments.baseline) != 1 or arguments.all:
         raise TrainingError("--recipe trains one baseline: name it, or an algorithm and its task")

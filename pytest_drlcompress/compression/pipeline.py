@@ -11,7 +11,7 @@ from torch import nn
 
 from pytest_drlcompress.compression.recipe import Recipe, Step
 from pytest_drlcompress.compression.registry import Registry
-from pytest_drlcompress.compression.step import Observations
+from pytest_drlcompress.compression.step import Observations, Result, StepKind
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.onnx_graph.export import export_onnx
@@ -114,12 +114,27 @@ def _apply(
     observations: Observations,
     provenance: dict[str, Any],
 ) -> tuple[Any, Observations]:
+    kind = registry.kinds[step.name]
     try:
-        result = registry.kinds[step.name].apply(value, step, observations)
+        result = kind.apply(value, step, observations)
+        _check(kind, result)
     except RecipeError as error:
         raise RecipeError(f"step {str(step)!r}: {error}") from None
     provenance[step.name] = {"step": str(step), **result.provenance}
     return result.value, result.observations or observations
+
+
+def _check(kind: StepKind, result: Any) -> None:
+    """Steps come from others, too: what they return is not known to be of the right type."""
+    wanted, named = (
+        (nn.Module, "a torch network") if kind.level == "network" else (bytes, "ONNX bytes")
+    )
+    if not isinstance(result, Result):
+        raise RecipeError(f"it must return a Result with {named}, not {type(result).__name__}")
+    if not isinstance(result.value, wanted):
+        raise RecipeError(
+            f"a step of level {kind.level!r} must return {named}, not {type(result.value).__name__}"
+        )
 
 
 def _versions() -> dict[str, Any]:

@@ -24,12 +24,16 @@ class Registry:
         """The steps of this registry and ``extra``.
 
         Raises:
-            RecipeError: a name is already taken.
+            RecipeError: a name is already taken, or something is no ``StepKind``.
         """
+        kinds = dict(self.kinds)
         for kind in extra:
-            if kind.name in self.kinds:
+            if not isinstance(kind, StepKind):
+                raise RecipeError(f"a compression step must be a StepKind, not {kind!r}")
+            if kind.name in kinds:
                 raise RecipeError(f"a compression step named {kind.name!r} already exists")
-        return Registry(MappingProxyType({**self.kinds, **{k.name: k for k in extra}}))
+            kinds[kind.name] = kind
+        return Registry(MappingProxyType(kinds))
 
     def resolve(self, recipe: Recipe) -> Recipe:
         """``recipe`` checked, with every option filled in.
@@ -60,9 +64,11 @@ class Registry:
             raise RecipeError(f"recipe {str(recipe)!r}: {_unknown(step.name, self.kinds)}")
         where = f"recipe {str(recipe)!r}, step {step.name!r}"
         amount = step.amount if step.amount is not None else kind.default_amount
+        if step.widths and not kind.takes_widths:
+            raise RecipeError(f"{where} takes no list of widths")
         if kind.amount is None and step.amount is not None:
             raise RecipeError(f"{where} takes no amount")
-        if kind.amount is not None:
+        if kind.amount is not None and not step.widths:
             low, high = kind.amount
             if amount is None:
                 raise RecipeError(f"{where} needs an amount, for example {kind.name}@30")
@@ -78,18 +84,19 @@ class Registry:
                 raise RecipeError(f"{where} has no option {name!r}; options: {known}")
             _check_option(where, name, value, options[name], kind.choices.get(name))
             options[name] = value
-        return Step(step.name, amount, MappingProxyType(options))
+        return Step(step.name, amount, MappingProxyType(options), step.widths)
 
 
 def builtin_registry() -> Registry:
     """The steps that come with the plugin."""
+    from pytest_drlcompress.compression.distillation.narrow import NARROW
     from pytest_drlcompress.compression.pruning.sparse import SPARSE
     from pytest_drlcompress.compression.pruning.structured_step import L1, L2
     from pytest_drlcompress.compression.quantization.post_training import PTDQ, PTSQ
     from pytest_drlcompress.compression.quantization.qat import QAT
 
     fp32 = StepKind("fp32", "graph", lambda model, step, observations: Result(model), "export only")
-    kinds = (fp32, PTDQ, PTSQ, QAT, L1, L2, SPARSE)
+    kinds = (fp32, PTDQ, PTSQ, QAT, L1, L2, SPARSE, NARROW)
     return Registry(MappingProxyType({kind.name: kind for kind in kinds}))
 
 

@@ -7,17 +7,20 @@ quantization). They come in this order; a recipe with one of the first two canno
 ONNX file.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pytest_drlcompress.compression.recipe import Step
+from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.core.key_values import Scalar
 
 Level = Literal["network", "export", "graph"]
+_NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
 
 
 class Observations(Protocol):
@@ -78,7 +81,7 @@ class SparsityTarget:
 
 
 @dataclass(frozen=True)
-class Failing:
+class Diagnosis:
     """What is known of a variant that lost too much.
 
     ``worst_layer`` (from 1) has the quantizer that costs most; ``trainable`` says whether there is
@@ -93,12 +96,27 @@ class Failing:
 class StepKind:
     """A compression step that recipes can name.
 
+    ``name`` is what a recipe calls it, ``summary`` one line on what it does.
     ``apply(value, step, observations)`` gets the torch network (``level="network"`` and
     ``"export"``) or the ONNX bytes (``"graph"``) and returns a ``Result`` with a network
-    (``"network"``) or ONNX bytes (the others); options it was not given have the values of
-    ``options``. ``amount`` is the open interval the amount must lie in, ``None`` where there is
-    none to give; ``default_amount`` makes it optional. ``quantizes`` claims that every linear
-    layer of the result executes in int8, which the quantization-error gate then checks.
+    (``"network"``) or ONNX bytes (the others). It may change the network it is given, which is a
+    copy. The same input must give the same bytes; what the step wants the user to know is a
+    ``RecipeError``.
+
+    ``amount`` is the open interval the amount must lie in, ``None`` where there is none to give;
+    ``default_amount`` makes it optional. ``options`` holds every option with its default, whose
+    type is the option's: ``step.options`` has them all. ``choices`` lists the words that an
+    option may be. ``takes_widths`` allows a list of widths (``64-32``) in the amount's place.
+
+    ``quantizes`` claims that every linear layer of the result executes in int8, which the
+    quantization-error gate then checks. ``sparsity(step)`` says what zeros the step aims at,
+    which the sparsity gate then checks; ``None`` where it aims at none. ``suggest(step,
+    diagnosis)`` gives the step to try in its place where it lost too much, as recipe text; ``""``
+    where there is none to suggest.
+
+    Raises:
+        RecipeError: a name that no recipe could spell, a level that there is not, or a default
+            that the amount or the choices exclude.
     """
 
     name: str
@@ -110,5 +128,30 @@ class StepKind:
     options: Mapping[str, Scalar] = field(default_factory=dict)
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
     quantizes: bool = False
+    takes_widths: bool = False
     sparsity: Callable[[Step], SparsityTarget] | None = None
-    suggest: Callable[[Step, Failing], str] | None = None
+    suggest: Callable[[Step, Diagnosis], str] | None = None
+
+    def __post_init__(self) -> None:
+        where = f"compression step {self.name!r}"
+        if not _NAME.fullmatch(self.name):
+            raise RecipeError(
+                f"{where}: a recipe could not name it; use letters, digits, '_' and '-', and"
+                " begin with a letter"
+            )
+        if self.level not in get_args(Level):
+            raise RecipeError(
+                f"{where}: level must be one of {', '.join(get_args(Level))}, not {self.level!r}"
+            )
+        if self.default_amount is not None and not (
+            self.amount and self.amount[0] < self.default_amount < self.amount[1]
+        ):
+            raise RecipeError(
+                f"{where}: the default amount {self.default_amount:g} does not lie strictly"
+                f" between the bounds in amount={self.amount}"
+            )
+        for option, words in self.choices.items():
+            if self.options.get(option) not in words:
+                raise RecipeError(
+                    f"{where}: the default of option {option!r} is none of {', '.join(words)}"
+                )

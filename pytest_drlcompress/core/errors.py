@@ -77,3 +77,7 @@ class ReportError(DrlcError):
 
 class TrainingError(DrlcError):
     """A training recipe that cannot be run, or a trained policy that did not learn its task."""
+
+
+class CodeGenerationError(ArtifactError):
+    """An ONNX model that cannot be written as C, or C that cannot be compiled here."""

@@ -34,6 +34,7 @@ class Settings:
     min_retention: float
     alpha: float
     max_episodes: int
+    precision: float | None
     seed: int
     max_action_error: float
     inconclusive: str
@@ -56,6 +57,11 @@ class Settings:
     max_bytes: float | None
     fits: float | None
     max_energy_uj: float | None
+    runtime: str
+    target: str | None
+    max_flash: float | None
+    max_ram: float | None
+    max_instructions: float | None
     from_cli: frozenset[str]
 
     def rerun_options(self) -> list[str]:
@@ -78,10 +84,12 @@ class Settings:
         perturbed = f", perturbed by {self.perturb}" if self.perturb else ""
         seen = f", observations {self.observations}" if self.observations else ""
         variants = f", variants {' '.join(self.variants)}" if self.variants else ""
+        narrow = "" if self.precision is None else f", to a precision of {self.precision:g}"
         return (
             f"drlcompress: retention >= {self.min_retention:g}, alpha {self.alpha:g}, at most"
-            f" {self.max_episodes} episodes, seed {self.seed}, inconclusive: {self.inconclusive},"
-            f" action error <= {self.max_action_error:g}{perturbed}{asked}{seen}{variants}"
+            f" {self.max_episodes} episodes{narrow}, seed {self.seed}, inconclusive:"
+            f" {self.inconclusive}, action error <= {self.max_action_error:g}"
+            f"{perturbed}{asked}{seen}{variants}"
         )
 
 
@@ -159,8 +167,14 @@ OPTIONS = (
         number(0, 0.5), 0.05, metavar="P",
     ),
     Option(
-        "max_episodes", "episodes after which a gate is INCONCLUSIVE (default 200)",
-        whole(1), 200, metavar="N",
+        "max_episodes", "episodes after which a gate is INCONCLUSIVE (default 1000)",
+        whole(1), 1000, metavar="N",
+    ),
+    Option(
+        "precision",
+        "go on after the retention gate's decision until its interval is that narrow, for example"
+        " 0.02",
+        number(0, 10), None, metavar="WIDTH",
     ),
     Option("seed", "seed of every random choice (default 0)", whole(0), 0, metavar="N"),
     Option(
@@ -254,6 +268,30 @@ OPTIONS = (
     Option(
         "max_energy_uj", "largest measured energy of one action in microjoules",
         number(0, math.inf), None, metavar="UJ",
+    ),
+    Option(
+        "runtime",
+        "what runs the artifact: onnx (ONNX Runtime, the default) or c (generated C, compiled here"
+        " by the system's compiler)",
+        one_of(("onnx", "c")), "onnx", metavar="NAME",
+    ),
+    Option(
+        "target",
+        "microcontroller to compile for and to count instructions on, under QEMU: cortex-m0,"
+        " cortex-m4 or cortex-m7",
+        one_of(("cortex-m0", "cortex-m4", "cortex-m7")), None, metavar="CHIP",
+    ),
+    Option(
+        "max_flash", "largest code and constants on the --drlc-target, for example 8KiB",
+        parse_bytes, None, metavar="SIZE",
+    ),
+    Option(
+        "max_ram", "largest stack and data of one action on the --drlc-target", parse_bytes, None,
+        metavar="SIZE",
+    ),
+    Option(
+        "max_instructions", "most instructions of one action on the --drlc-target",
+        number(0, math.inf), None, metavar="N",
     ),
 )  # fmt: skip
 

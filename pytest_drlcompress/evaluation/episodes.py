@@ -178,9 +178,8 @@ class _Running:
 
     def see(self, observations: NDArray[Any]) -> None:
         """Check and record what the policy is about to see."""
-        if observations.dtype.kind == "f" and not math.isfinite(
-            np.vdot(observations, observations)
-        ):
+        # a sum: a dot product of so many numbers wakes the threads of OpenBLAS
+        if observations.dtype.kind == "f" and not math.isfinite(observations.sum()):
             flat = observations.reshape(len(observations), -1)
             for slot in np.flatnonzero(self.busy & ~np.isfinite(flat).all(1)).tolist():
                 message = f"the environment returned NaN or infinity before {self._where(slot)}"
@@ -208,7 +207,7 @@ class _Running:
         if self._envs.failures:
             for slot, error in self._envs.failures.items():
                 self._fail(slot, EpisodeError(f"{error} at {self._where(slot)}"))
-        if not math.isfinite(np.vdot(rewards, rewards)):
+        if not math.isfinite(rewards.sum()):
             for slot in np.flatnonzero(self.busy & ~np.isfinite(rewards)).tolist():
                 message = f"the environment returned reward {rewards[slot]} at {self._where(slot)}"
                 self._fail(slot, EpisodeError(message))

@@ -11,6 +11,13 @@ from pytest_drlcompress.core.errors import BaselineError
 RECORDED_SEEDS = 2**20
 """Recorded reference episodes use seeds below, candidates use seeds from here to 2**31."""
 
+POOL_EPISODES = 2000
+"""Recorded baseline episodes, unless more are asked for.
+
+The declared range comes from the first so many, also of a larger pool: a test that goes on with
+a pool that has grown must be the test that was begun.
+"""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -62,15 +69,36 @@ class Reference:
     def low(self) -> float:
         """Lower end of the declared range: 10 % of the baseline's gain below all seen.
 
-        Below the random policy's mean, or below the pool's worst episode if that was worse.
+        Below the random policy's mean, or below the baseline's worst episode if that was worse.
         """
-        return min(self.random_mean, *self.returns) - 0.1 * (self.mean - self.random_mean)
+        first = self.returns[:POOL_EPISODES]
+        return min(self.random_mean, *first) - 0.1 * (_moments(first)[0] - self.random_mean)
 
     @property
     def high(self) -> float:
-        """Upper end of the declared range: 5 % of its gain above the pool's best episode."""
-        best = max(self.returns)
+        """Upper end of the declared range: 5 % of its gain above the baseline's best."""
+        best = max(self.returns[:POOL_EPISODES])
         return best + 0.05 * (best - self.random_mean)
+
+    def mean_bounds(self, p: float) -> tuple[float, float]:
+        """Bounds of the baseline's true mean return; each is wrong with probability ``p``.
+
+        Student's t, corrected for the skewness of returns with rare falls or rare great
+        successes (Hall, "On the removal of skewness by transformation", JRSS B 1992, to first
+        order). Simulated on nine shapes, with 2,000 episodes each bound holds as stated.
+        """
+        from scipy.stats import skew, t
+
+        mean, deviation = _moments(self.returns)
+        if deviation == 0:
+            return mean, mean
+        count = len(self.returns)
+        quantile = float(t.isf(p, count - 1))
+        shift = float(skew(self.returns)) * (2 * quantile**2 + 1) / (6 * math.sqrt(count))
+        # few episodes tell little of their skewness; it must not turn a bound around
+        shift = max(-quantile / 2, min(shift, quantile / 2))
+        error = deviation / math.sqrt(count)
+        return mean - error * (quantile - shift), mean + error * (quantile + shift)
 
     def competence(self, alpha: float = 0.05) -> str | None:
         """``None``, or why the baseline is no yardstick for what compression may lose.

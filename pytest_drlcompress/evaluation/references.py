@@ -5,7 +5,7 @@ disjoint ranges below ``RECORDED_SEEDS``: no reference episode starts like anoth
 candidate's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.episodes import Actor, Episode
+from pytest_drlcompress.evaluation.executors.base import Executor
 from pytest_drlcompress.evaluation.reference import RECORDED_SEEDS
 from pytest_drlcompress.evaluation.rollout import RandomActor, ZeroActor, rollout
 
@@ -63,22 +64,21 @@ def measure_references(
 
 def measure_pool(
     spec: EnvSpec,
-    controller: Actor,
-    count: int,
-    first_seed: int = 0,
+    actor: Actor | bytes,
+    seeds: range,
     *,
+    workers: int | Executor = 1,
     on_steps: Callable[[int], None] = lambda steps: None,
-) -> tuple[Episode, ...]:
-    """``count`` episodes of the baseline, from ``first_seed`` on.
+) -> Generator[Episode, None, None]:
+    """Episodes of the baseline in the order of ``seeds``; arguments as in ``rollout``.
 
     Raises:
         ActionError: the baseline left the action space.
         EnvironmentSpecError: the environment cannot be made.
         EpisodeError: it failed in an episode.
     """
-    assert 0 <= first_seed <= first_seed + count <= RANDOM_SEEDS
-    seeds = range(first_seed, first_seed + count)
-    return tuple(rollout(spec, controller, seeds, on_steps=on_steps))
+    assert 0 <= seeds.start <= seeds.stop <= RANDOM_SEEDS
+    return rollout(spec, actor, seeds, workers=workers, on_steps=on_steps)
 
 
 def _returns(spec: EnvSpec, actor: Actor, seeds: range, **arguments: Any) -> tuple[float, ...]:

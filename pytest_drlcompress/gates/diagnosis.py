@@ -1,6 +1,6 @@
 """What a quantized variant really executes, which quantizer costs most, and what to try next."""
 
-from pytest_drlcompress.compression.step import Failing
+from pytest_drlcompress.compression.step import Diagnosis
 from pytest_drlcompress.measurement.attribution import Contribution, attribute_error
 from pytest_drlcompress.onnx_graph.kernels import (
     LayerKernel,
@@ -65,5 +65,5 @@ def _better_recipe(candidate: Candidate, worst: Contribution) -> str:
         return ""
     # an ONNX file cannot be trained
     trainable = not isinstance(candidate.loaded.policy.source, bytes)
-    step = suggest(last, Failing(worst.layer, trainable))
+    step = suggest(last, Diagnosis(worst.layer, trainable))
     return "+".join([*map(str, recipe.steps[:-1]), step]) if step else ""

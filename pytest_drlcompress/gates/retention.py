@@ -7,11 +7,11 @@ from contextlib import closing
 from pytest_drlcompress.core.errors import ActionError, ArtifactError, EpisodeError
 from pytest_drlcompress.core.progress import gate_line
 from pytest_drlcompress.core.verdict import State, Verdict
+from pytest_drlcompress.environments.bounds import return_bounds
 from pytest_drlcompress.evaluation.retention import (
     RetentionSettings,
     episode_seeds,
     judge,
-    pool_order,
 )
 from pytest_drlcompress.gates.budgets import Budgets
 from pytest_drlcompress.gates.diagnosis import hint
@@ -32,7 +32,9 @@ def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
     settings = candidate.settings
     limit = budgets.limit(RETENTION.limit, settings)
     assert limit is not None  # it has a default
-    asked = RetentionSettings(limit, settings.alpha, settings.max_episodes, settings.seed)
+    asked = RetentionSettings(
+        limit, settings.alpha, settings.max_episodes, settings.seed, settings.precision
+    )
     loaded = candidate.loaded
     perturb = budgets.perturbation(settings)
     gate = f"{RETENTION.name} under {perturb}" if perturb else RETENTION.name
@@ -46,17 +48,16 @@ def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
         _ = candidate.controller  # shapes first: a misfit is no matter of episodes
         reference = loaded.reference(perturb)
         seeds = episode_seeds(artifact.sha256, conditions, asked, asked.max_episodes)
-        order = pool_order(artifact.sha256, conditions, asked, len(reference.returns))
         with gate_line(f"{candidate.policy} {candidate.id}") as line:
             episodes = loaded.episodes(artifact, seeds, perturb, line.on_steps)
             with closing(episodes):  # drops the episodes in flight
                 verdict = judge(
                     (episode.total for episode in episodes),
                     reference,
-                    order,
                     asked,
                     policy=candidate.policy,
                     variant=candidate.id,
+                    bounds=(None, None) if perturb else return_bounds(loaded.policy.env),
                     on_progress=line.on_progress,
                 )
     except (EpisodeError, ArtifactError) as error:

@@ -9,8 +9,8 @@ import pytest
 from pytest_drlcompress.core.errors import DrlcError
 from pytest_drlcompress.core.verdict import Verdict
 from pytest_drlcompress.gates.budgets import Budgets, limits_of, read_budgets
-from pytest_drlcompress.gates.kinds import ACTION_ERROR, GATE_KINDS, GateKind
-from pytest_drlcompress.plugin.benchmark import with_benchmark
+from pytest_drlcompress.gates.kinds import GATE_KINDS, GateKind
+from pytest_drlcompress.plugin.benchmarking import with_benchmark
 from pytest_drlcompress.plugin.gate import Gate
 from pytest_drlcompress.plugin.session import RUN, Run
 from pytest_drlcompress.reporting.properties import VERDICT_PROPERTY
@@ -137,16 +137,14 @@ def _expected(
     Asking for variants, or for other limits than the recorded ones, is a question of its own,
     unless the answer is to be recorded.
     """
-    from pytest_drlcompress.baselines.verdicts import expectation
+    from pytest_drlcompress.gates.records import expected_of
 
     settings, record = run.settings, variant.loaded.record
     recording = settings.record or settings.record_new
-    if kind.recorded != "expectation" or record is None or (settings.variants and not recording):
+    if record is None or (settings.variants and not recording):
         return None
-    expected = expectation(
-        record.verdicts, variant.policy, variant.id, kind.name, ACTION_ERROR.name
-    )
-    if expected.recorded is None or settings.record:
+    expected = expected_of(kind, record.verdicts, variant.policy, variant.id)
+    if expected is None or expected.recorded is None or settings.record:
         return expected
     limit = limits_of(variant, budgets)(kind.limit)
     return expected if expected.recorded.get("limit") == limit else None

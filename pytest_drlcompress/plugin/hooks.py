@@ -5,14 +5,21 @@ from typing import Any
 import pytest
 
 from pytest_drlcompress.gates import budgets
-from pytest_drlcompress.plugin import benchmark, fixtures, hookspec, options, parametrize, session
+from pytest_drlcompress.plugin import (
+    benchmarking,
+    fixtures,
+    hookspec,
+    options,
+    parametrize,
+    session,
+)
 from pytest_drlcompress.plugin.session import RUN
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the options, and let ``--benchmark-save`` stand without a value."""
     options.add_options(parser)
-    pluginmanager.register(benchmark.BareBenchmarkSave(parser), "drlcompress-benchmark-save")
+    pluginmanager.register(benchmarking.BareBenchmarkSave(parser), "drlcompress-benchmark-save")
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:

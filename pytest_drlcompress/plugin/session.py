@@ -16,8 +16,8 @@ import pytest
 from pytest_drlcompress.core.errors import ArtifactError, DrlcError
 from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.gates.kinds import GATE_KINDS
-from pytest_drlcompress.plugin.benchmark import provide_benchmark
 from pytest_drlcompress.plugin.benchmark_compare import Comparison, find_named_run
+from pytest_drlcompress.plugin.benchmarking import provide_benchmark
 from pytest_drlcompress.plugin.options import read_settings
 from pytest_drlcompress.reporting.results import Results, flattened
 
@@ -190,16 +190,12 @@ class Run:
 
     def _record(self) -> list[str]:
         from pytest_drlcompress.baselines.verdicts import record_verdicts
+        from pytest_drlcompress.gates.records import recordable
 
         lines = []
-        recorded = {kind.name for kind in GATE_KINDS if kind.recorded}
         for text in self.bench.policy_texts():
             loaded = self.bench.load(text)
-            mine = [
-                verdict
-                for verdict in self.results.verdicts
-                if verdict.policy == loaded.policy.id and verdict.gate in recorded
-            ]
+            mine = recordable(v for v in self.results.verdicts if v.policy == loaded.policy.id)
             artifacts = {
                 variant: facts
                 for (policy, variant), facts in self.results.artifacts.items()

@@ -5,9 +5,13 @@ from pytest_drlcompress.gates.kinds import kind_of
 
 
 def verdict_line(verdict: Verdict) -> str:
-    """``retention sac-hopper / ptdq: PASS  0.985 [0.941, 1.021] >= 0.90  (46 episodes, ...)``."""
-    figures = []
-    if verdict.estimate is not None:
+    """``retention sac-hopper / ptdq: PASS  [0.941, 1.021] >= 0.90, 0.985 at the stop  (46 ...)``.
+
+    A sequential test has its interval first: where it stops early, its estimate leans to the side
+    that has won.
+    """
+    figures, sequential = [], verdict.e_value is not None and verdict.interval is not None
+    if verdict.estimate is not None and not sequential:
         figures.append(_quantity(verdict, verdict.estimate, ".3f"))
     if verdict.interval is not None:
         ends = [_quantity(verdict, end, ".3f") for end in verdict.interval]
@@ -16,6 +20,8 @@ def verdict_line(verdict: Verdict) -> str:
         # 0.90, but a limit of 0.005 as it was given
         digits = ".2f" if round(verdict.limit, 2) == verdict.limit else "g"
         figures.append(f"{_relation(verdict)} {_quantity(verdict, verdict.limit, digits)}")
+    if sequential and verdict.estimate is not None:
+        figures[-1] += f", {_quantity(verdict, verdict.estimate, '.3f')} at the stop"
     notes = []
     if verdict.sample_size:
         notes.append(f"{verdict.sample_size} {verdict.unit}")

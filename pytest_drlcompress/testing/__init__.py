@@ -20,7 +20,6 @@ from pytest_drlcompress.testing.checks import (
     check_zero,
 )
 from pytest_drlcompress.testing.grid import MakeQuantizer, Quantizer, reference_quantizer
-from pytest_drlcompress.testing.masked_adam import masked_adam
 from pytest_drlcompress.testing.onnxruntime_nodes import check_onnxruntime_agreement
 from pytest_drlcompress.testing.range_checks import (
     check_degenerate_inputs,
@@ -58,6 +57,5 @@ __all__ = [
     "check_shape_and_dtype",
     "check_sign_symmetry",
     "check_zero",
-    "masked_adam",
     "reference_quantizer",
 ]

@@ -8,15 +8,10 @@ At the end of every segment the actor is exported as it would be deployed, and t
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pytest_drlcompress.compression.in_training.callback import SparseTraining
 from pytest_drlcompress.compression.in_training.export import export_network
-from pytest_drlcompress.compression.pruning.schedule import PRUNING_STEPS
-from pytest_drlcompress.compression.recipe import Recipe, Step
-from pytest_drlcompress.compression.registry import builtin_registry
+from pytest_drlcompress.compression.in_training.plan import SparsePlan
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.core.files import write_atomic, write_json
@@ -35,49 +30,6 @@ from pytest_drlcompress.training.train import (
 )
 
 ARTIFACT = "best.onnx"
-
-
-@dataclass(frozen=True)
-class SparsePlan:
-    """How a training prunes: ``sparse@N`` or ``sparse@N+qat`` with a distribution."""
-
-    recipe: str
-    sparsity: float
-    distribution: str
-    qat: bool
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> "SparsePlan":
-        """What ``recipe`` asks for.
-
-        Raises:
-            TrainingError: anything but a sparse step, perhaps followed by qat at 8 bits.
-            RecipeError: a step that does not exist, or takes no such amount.
-        """
-        steps: tuple[Step, ...] = builtin_registry().resolve(recipe).steps
-        names = [step.name for step in steps]
-        given = set(recipe.steps[0].options) - {"distribution"}
-        if names not in (["sparse"], ["sparse", "qat"]) or given or recipe.steps[1:] not in (
-            (), (Step("qat"),),
-        ):  # fmt: skip
-            raise TrainingError(
-                f"recipe {str(recipe)!r} cannot be trained: write sparse@95 or sparse@95+qat, with"
-                " no option but distribution (sparse@95:distribution=uniform+qat)"
-            )
-        assert steps[0].amount is not None
-        distribution = str(steps[0].options["distribution"])
-        return cls(str(recipe), steps[0].amount / 100, distribution, "qat" in names)
-
-    def callback(self, steps: int, state: dict[str, Any]) -> SparseTraining:
-        """The callback of a training of ``steps`` environment steps before QAT."""
-        return SparseTraining(
-            self.sparsity,
-            steps,
-            distribution=self.distribution,  # type: ignore[arg-type]  # the registry checked it
-            prunings=min(PRUNING_STEPS, steps),
-            qat=self.qat,
-            state=state,
-        )
 
 
 def train_sparse(
@@ -112,8 +64,7 @@ def train_sparse(
         network = extract_network(recipe.algorithm, model, spec, env if recipe.normalize else None)
         artifact = export_network(network, sparsity, spec, recipe.id)
         value, steps = evaluate_artifact(artifact.model, spec), int(model.num_timesteps)
-        finished = sparsity.finished_pruning and ("qat" in artifact.provenance) == plan.qat
-        best = finished and (state.best_return is None or value > state.best_return)
+        best = sparsity.finished and (state.best_return is None or value > state.best_return)
         measured = measure_sparsity(artifact.model)
         segments = [
             *facts.get("segments", []),

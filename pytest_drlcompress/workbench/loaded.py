@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.baselines.record import (
-    POOL_EPISODES,
     BaselineRecord,
     current_versions,
     same_environment,
@@ -26,7 +25,7 @@ from pytest_drlcompress.compression.registry import Registry
 from pytest_drlcompress.compression.step import Observations
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import ArtifactError
-from pytest_drlcompress.core.progress import step_counter
+from pytest_drlcompress.core.progress import progress_bar
 from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.environments.engine import Engine
 from pytest_drlcompress.environments.engines import Engines
@@ -35,8 +34,9 @@ from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbati
 from pytest_drlcompress.environments.recorded import Recording, probe_part
 from pytest_drlcompress.evaluation.cache import EpisodeCache, episode_key, through_cache
 from pytest_drlcompress.evaluation.episodes import Episode
+from pytest_drlcompress.evaluation.eprocess import POOL_SHARE
 from pytest_drlcompress.evaluation.executors.base import Executor
-from pytest_drlcompress.evaluation.reference import Reference
+from pytest_drlcompress.evaluation.reference import POOL_EPISODES, Reference
 from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.policies.onnx_interface import Interface
@@ -53,6 +53,12 @@ PROBE_SEEDS = 2**19 + 2**18 + 2**17
 """First seed of the episodes on which actions are compared: never those calibrated on."""
 
 _PROBE_OBSERVATIONS = 2000
+
+_POOL_STEPS = (200, 500, 1000, POOL_EPISODES)
+"""Sizes at which the pool of a policy without a recorded one may be large enough."""
+
+_POOL_ERROR = 0.01
+"""How well it must then know the policy's gain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +185,10 @@ class LoadedPolicy:
             ""
             if known is None
             else episode_key(
-                artifact.sha256, f"{conditions} {tools.runtime.name}", known, current_versions()
+                artifact.sha256,
+                f"{conditions} {tools.runtime.acts_like(artifact.model)}",
+                known,
+                current_versions(),
             )
         )
         yield from through_cache(
@@ -230,30 +239,35 @@ class LoadedPolicy:
         environment is not comparable: returns are then measured again, with the versions at
         hand, rather than held against it.
         """
-        needed, record = self.tools.settings.max_episodes, self.record
-        comparable = record is not None and not perturb and same_environment(record.versions)
-        recorded = record.reference if record and comparable else None
-        if recorded is not None and len(recorded.returns) >= needed:
-            return recorded
-        count = max(needed, POOL_EPISODES)
-        with step_counter(f"{self.policy.id} reference") as on_steps:
-            pool = list(self.episodes(self.exported, range(count), perturb, on_steps))
-            if recorded:
-                random, zero = recorded.random, recorded.zero
-            else:
-                disturbance = self._disturbance(perturb)
-                random, zero = measure_references(
-                    self.policy.env,
-                    **disturbance,
-                    on_steps=on_steps,
-                    engines=self.tools.engines,
+        record = self.record
+        if record is not None and not perturb and same_environment(record.versions):
+            return record.reference
+        return self._measured_reference(perturb)
+
+    def _measured_reference(self, perturb: str) -> Reference:
+        """As many episodes as it takes to know the mean, at most ``POOL_EPISODES``.
+
+        How far the mean is known is held against the candidate (``Reference.mean_bounds``). A
+        tight policy needs a tenth of the episodes of a noisy one for that.
+        """
+        disturbance, engines = self._disturbance(perturb), self.tools.engines
+        random, zero = measure_references(self.policy.env, **disturbance, engines=engines)
+        pool: list[Episode] = []
+        with progress_bar(f"{self.policy.id} reference", POOL_EPISODES, "episodes") as show:
+            for count in _POOL_STEPS:
+                for episode in self.episodes(self.exported, range(len(pool), count), perturb):
+                    pool.append(episode)
+                    show(len(pool))
+                reference = Reference(
+                    returns=tuple(episode.total for episode in pool),
+                    seeds=tuple(episode.seed for episode in pool),
+                    random=random,
+                    zero=zero,
                 )
-        return Reference(
-            returns=tuple(episode.total for episode in pool),
-            seeds=tuple(episode.seed for episode in pool),
-            random=random,
-            zero=zero,
-        )
+                low, high = reference.mean_bounds(POOL_SHARE * self.tools.settings.alpha)
+                if high - low <= 2 * _POOL_ERROR * abs(reference.mean - reference.random_mean):
+                    break
+        return reference
 
     def _observations(self, first_seed: int, count: int) -> NDArray[Any]:
         """``count`` float32 (or uint8) observations, evenly spread over whole episodes."""

@@ -50,7 +50,7 @@ class Workbench:
             settings,
             registry,
             engines,
-            make_runtime(),
+            make_runtime(settings.runtime),
             make_executor(workers=settings.workers or None),
             EpisodeCache(default_cache_path()) if settings.cache else None,
             None if settings.observations is None else read_recording(settings.observations),

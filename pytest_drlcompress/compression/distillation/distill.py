@@ -15,7 +15,7 @@ _HELD_OUT = 2048
 
 
 @dataclass(frozen=True)
-class Distilled:
+class DistillationResult:
     """``before`` and ``after`` are mean squared errors on held-out observations."""
 
     before: float
@@ -37,7 +37,7 @@ def distill(
     seed: int = 0,
     masks: Sequence[tuple[Tensor, Tensor]] = (),
     title: str = "distillation",
-) -> Distilled:
+) -> DistillationResult:
     """Train ``student`` in place by Adam with cosine decay to zero; the best weights are kept.
 
     ``observations`` ``(count, *shape)`` in random order, of which the last are held out (at most
@@ -77,7 +77,7 @@ def distill(
                     best, kept, kept_step = now, _copy(student), step
             on_steps(1)
     student.load_state_dict(kept)
-    return Distilled(before, best, steps, batch, kept_step)
+    return DistillationResult(before, best, steps, batch, kept_step)
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

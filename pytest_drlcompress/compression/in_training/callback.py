@@ -72,6 +72,16 @@ class SparseTraining(BaseCallback):
         """Whether the final sparsity is reached."""
         return self.schedule.reached(self.num_timesteps) > self.schedule.count
 
+    @property
+    def quantizing(self) -> bool:
+        """Whether weights and activations are being quantized, with ranges that were observed."""
+        return self.quantizer is not None and self.quantizer.low[0] is not None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the actor is what was asked for: as sparse, and quantized with ``qat``."""
+        return self.finished_pruning and self.quantizing == self.qat
+
     def state(self) -> dict[str, Any]:
         """What another instance needs to go on, as JSON builtins."""
         quantizer = self.quantizer.state() if self.quantizer else self._quantizer_state

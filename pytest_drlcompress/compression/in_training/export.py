@@ -65,7 +65,7 @@ def export_network(
             "prunings": sparsity.history,
         }
     }
-    if quantizer is None or quantizer.low[0] is None:
+    if quantizer is None or not sparsity.quantizing:
         return Artifact(export_onnx(network, shape, dtype), policy, recipe, provenance)
     provenance["qat"] = {"where": "in training", **quantizer.state()}
     model = _on_grids(network, quantizer, shape, dtype)

@@ -25,7 +25,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from pytest_drlcompress.compression.quantization.equalize import equalize_observation
 from pytest_drlcompress.compression.recipe import Step
-from pytest_drlcompress.compression.step import Failing, Observations, Result, StepKind
+from pytest_drlcompress.compression.step import Diagnosis, Observations, Result, StepKind
 from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.onnx_graph.placement import LINEAR
 
@@ -109,11 +109,11 @@ _METHODS = MappingProxyType(
 )
 
 
-def _suggest(step: Step, failing: Failing) -> str:
+def _suggest(step: Step, diagnosis: Diagnosis) -> str:
     """Calibrate the observation's dimensions to one range, else train, else spend more scales."""
-    if failing.worst_layer == 1 and not step.options["equalize"]:
+    if diagnosis.worst_layer == 1 and not step.options["equalize"]:
         return f"{step.name}:equalize=true"
-    if failing.trainable:
+    if diagnosis.trainable:
         return "qat"
     return "" if step.options["per_channel"] else f"{step.name}:per_channel=true"
 

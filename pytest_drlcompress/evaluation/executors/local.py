@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from pytest_drlcompress.core.errors import EpisodeError
+from pytest_drlcompress.core.threads import OneThread, limit_openmp_here
 from pytest_drlcompress.evaluation.episodes import Episode
 from pytest_drlcompress.evaluation.executors.base import (
     PATIENCE_S,
@@ -56,6 +57,7 @@ class WorkerPool:
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._processes = [WorkerProcess() for _ in range(workers - 1)]
+        self._one_thread = OneThread()
 
     def __enter__(self) -> Self:
         return self
@@ -86,11 +88,13 @@ class WorkerPool:
         With one worker and no limit the calling thread does it. See ``Executor.run``.
         """
         if self.workers == 1 and stall_s is None:
-            yield from work.run(seeds, on_steps)
+            with self._one_thread:
+                yield from work.run(seeds, on_steps)
             return
         results = _Results(seeds, on_steps, stall_s)
         thread = _ThreadWorker(work, results.share(_LOCAL))
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self._one_thread)
             stack.callback(thread.stop)
             thread.start()
             processes = [process for process in self._processes if process.free]
@@ -195,6 +199,7 @@ class _ThreadWorker:
             self._thread.join(PATIENCE_S)
 
     def _main(self) -> None:
+        limit_openmp_here()
         with contextlib.suppress(Stopped):
             report(self._work, iter(self._share.take, None), self._share.emit, self._check)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pytest_drlcompress.core.errors import DrlcError, EpisodeError
+from pytest_drlcompress.core.threads import ONE_THREAD
 from pytest_drlcompress.evaluation.executors.base import (
     PATIENCE_S,
     Message,
@@ -97,6 +98,7 @@ class WorkerProcess:
                 [sys.executable, "-P", "-c", code],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                env={**os.environ, **ONE_THREAD},
                 process_group=0,  # Ctrl-C in a terminal goes to the parent alone
             )
         self._process, self._outbox = process, queue.SimpleQueue()
