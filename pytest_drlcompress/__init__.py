@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_drlcompress.environments.engines import engine_choice
     from pytest_drlcompress.environments.spec import EnvSpec
     from pytest_drlcompress.evaluation.rollout import rollout
+    from pytest_drlcompress.frontier.search import find_smallest
     from pytest_drlcompress.onnx_graph.export import export_onnx
     from pytest_drlcompress.plugin.gate import Gate
     from pytest_drlcompress.policies.loader import PolicyLoader
@@ -66,6 +67,7 @@ _HOMES = {
     "engine_choice": "environments.engines",
     "export_onnx": "onnx_graph.export",
     "export_sparse": "compression.in_training.export",
+    "find_smallest": "frontier.search",
     "load_policy": "policies.store",
     "parse_recipe": "compression.recipe",
     "rollout": "evaluation.rollout",
@@ -100,6 +102,7 @@ __all__ = [
     "engine_choice",
     "export_onnx",
     "export_sparse",
+    "find_smallest",
     "load_policy",
     "parse_recipe",
     "rollout",

@@ -14,7 +14,9 @@ def build_parser() -> argparse.ArgumentParser:
         compare,
         compress,
         costs,
+        export,
         import_policy,
+        search,
         sparsity,
         sweep,
         train,
@@ -30,6 +32,8 @@ def build_parser() -> argparse.ArgumentParser:
         ("compare", compare, "compare two JSON reports: what got better, what got worse"),
         ("costs", costs, "what variants cost: microseconds, bytes, estimated energy"),
         ("compress", compress, "write the ONNX file that a recipe makes of a policy"),
+        ("export", export, "write a policy as C99 for a microcontroller, and check it"),
+        ("search", search, "find the smallest artifact within budgets that keeps the return"),
         (
             "sparsity",
             sparsity,

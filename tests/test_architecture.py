@@ -11,9 +11,9 @@ import pytest_drlcompress
 NAME = "pytest_drlcompress"
 ROOT = Path(pytest_drlcompress.__file__).parent
 ORDER = (
-    "core", "environments", "runtime", "policies", "onnx_graph", "evaluation", "compression",
-    "measurement", "baselines", "testing", "workbench", "training", "gates", "reporting", "plugin",
-    "cli",
+    "core", "environments", "codegen", "runtime", "onnx_graph", "policies", "evaluation",
+    "compression", "measurement", "baselines", "testing", "workbench", "training",
+    "gates", "reporting", "frontier", "plugin", "cli",
 )  # fmt: skip
 
 

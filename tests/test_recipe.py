@@ -90,15 +90,15 @@ def test_added_steps_share_no_name_and_are_steps():
 
 
 def test_network_steps_come_before_graph_steps():
-    kind = StepKind("narrow", "network", lambda n, s, o: Result(n), "", amount=(0, 100))
+    kind = StepKind("thinner", "network", lambda n, s, o: Result(n), "", amount=(0, 100))
     registry = builtin_registry().with_kinds([kind])
-    registry.resolve(parse_recipe("narrow@30+ptsq"))
+    registry.resolve(parse_recipe("thinner@30+ptsq"))
     with pytest.raises(RecipeError, match="must come before"):
-        registry.resolve(parse_recipe("ptsq+narrow@30"))
+        registry.resolve(parse_recipe("ptsq+thinner@30"))
     with pytest.raises(RecipeError, match="strictly between 0 and 100"):
-        registry.resolve(parse_recipe("narrow@100"))
+        registry.resolve(parse_recipe("thinner@100"))
     with pytest.raises(RecipeError, match="needs an amount"):
-        registry.resolve(parse_recipe("narrow"))
+        registry.resolve(parse_recipe("thinner"))
 
 
 def test_variant_ids():

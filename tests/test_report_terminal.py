@@ -41,7 +41,7 @@ def test_many_verdicts_are_a_table_and_the_exceptions(summary):
         assert len([row for row in rows if f" {variant} " in row]) == 2
     heading = next(line.split() for line in lines if line.startswith(" policy"))
     assert " ".join(heading[2:]) == (
-        "retention action error sparsity latency memory energy pruning"
+        "retention action error sparsity latency memory energy chip pruning"
     )
 
 

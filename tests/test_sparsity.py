@@ -9,11 +9,11 @@ from samples import Samples
 from test_qat import make, make_policy
 from torch import nn
 
+from pytest_drlcompress.compression.distillation.standardize import standardize, unstandardize
 from pytest_drlcompress.compression.pruning.criteria import CRITERIA, Saliency
 from pytest_drlcompress.compression.pruning.distribution import layer_counts, layer_densities
 from pytest_drlcompress.compression.pruning.masks import MaskedWeights, linear_weights
 from pytest_drlcompress.compression.pruning.schedule import CubicSchedule
-from pytest_drlcompress.compression.pruning.sparse import standardize, unstandardize
 from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.measurement.sparsity import measure_sparsity
 from pytest_drlcompress.onnx_graph.weights import layer_weights

@@ -177,7 +177,7 @@ def _record(
         random=random,
         zero=zero,
     )
-    facts = {**facts, "versions": current_versions()}
+    facts = {**facts, "versions": current_versions(env)}
     reason = reference.competence()
     if reason is not None:
         curve = _keep_failure(folder, facts, reason, reference, pool)
@@ -256,16 +256,24 @@ def read_baseline_record(folder: Path) -> BaselineRecord:
         ) from None
 
 
-def current_versions() -> dict[str, str]:
-    """Versions of what a return depends on."""
-    versions = {name: importlib.metadata.version(name) for name in _VERSIONED}
+def current_versions(env: EnvSpec | None = None) -> dict[str, str]:
+    """Versions of what a return depends on; with ``env``, of what only its returns do too."""
+    emulator = ("ale-py",) if env is not None and env.atari else ()
+    names = (*_VERSIONED, *emulator)
+    versions = {name: importlib.metadata.version(name) for name in names}
     return {**versions, "python": platform.python_version()}
 
 
 def same_environment(recorded: Mapping[str, str]) -> bool:
     """Whether returns of these versions may be held against returns measured now."""
-    here = current_versions()
-    return all(recorded.get(name) == here[name] for name in ("gymnasium", "mujoco"))
+    decisive = {"gymnasium", "mujoco", "ale-py"} & set(recorded)
+    try:
+        here = {name: importlib.metadata.version(name) for name in decisive}
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return {"gymnasium", "mujoco"} <= decisive and all(
+        recorded[name] == version for name, version in here.items()
+    )
 
 
 def _keep_failure(

@@ -16,7 +16,7 @@ from pytest_drlcompress.core.option_values import output_folder, whole
 from pytest_drlcompress.core.progress import progress_bar
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.reference import POOL_EPISODES
-from pytest_drlcompress.policies.store import RECORD, load_network
+from pytest_drlcompress.policies.store import RECORD, load_network, load_policy
 from pytest_drlcompress.training.checkpoint import TrainingState, only_one
 from pytest_drlcompress.training.recipes import (
     ALGORITHMS,
@@ -100,7 +100,13 @@ def _one(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
 
 def _train(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
     with progress_bar(recipe.id, recipe.steps, "steps") as on_steps:
-        state = train(recipe, work, on_segment=lambda s: _report(recipe, s), on_steps=on_steps)
+        state = train(
+            recipe,
+            work,
+            baselines=folder.parent,
+            on_segment=lambda s: _report(recipe, s),
+            on_steps=on_steps,
+        )
     env = EnvSpec.parse(recipe.environment)
     training = {
         **recipe.to_json(),
@@ -109,6 +115,8 @@ def _train(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
         "seconds": state.seconds,
         "curve": state.curve,
     }
+    if recipe.teacher:
+        training["teacher_sha256"] = load_policy(folder.parent / recipe.teacher).sha256
     with progress_bar(f"{recipe.id} reference", POOL_EPISODES, "episodes") as on_episodes:
         record = record_baseline(
             folder,

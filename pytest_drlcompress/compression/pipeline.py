@@ -81,7 +81,7 @@ def compress(
         PolicyError: the policy is an ONNX file and a step needs the torch network, or torch
             cannot export the result.
     """
-    steps = registry.resolve(recipe).steps
+    steps = registry.resolve(recipe, images=policy.env.images).steps
     levels = [registry.kinds[step.name].level for step in steps]
     on_network, rest = steps[: levels.count("network")], steps[levels.count("network") :]
     provenance: dict[str, Any] = _versions()

@@ -1,8 +1,10 @@
 """The recipe grammar: steps joined by ``+``, each ``name``, ``name@amount`` or
-``name@amount:key=value,...``. Pure text; what a step does stands in ``registry``.
+``name@amount:key=value,...``. Pure text; what a step does stands in ``registry``. The amount is
+a number, or for steps that take widths a list of them, ``narrow@64-32``.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,9 +20,11 @@ class Step:
     name: str
     amount: float | None = None
     options: Mapping[str, Scalar] = field(default_factory=dict)
+    widths: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         amount = "" if self.amount is None else f"@{self.amount:g}"
+        amount = f"@{'-'.join(map(str, self.widths))}" if self.widths else amount
         options = f":{format_options(self.options)}" if self.options else ""
         return f"{self.name}{amount}{options}"
 
@@ -52,11 +56,13 @@ def _parse_step(recipe: str, part: str) -> Step:
     name, at, amount_text = (word.strip() for word in head.partition("@"))
     if not name:
         raise RecipeError(f"recipe {recipe!r} has an empty step; write for example ptdq or l2@30")
-    amount = _amount(recipe, name, amount_text) if at else None
+    listed = re.fullmatch(r"\d+(-\d+)+", amount_text) is not None
+    widths = tuple(map(int, amount_text.split("-"))) if listed else ()
+    amount = _amount(recipe, name, amount_text) if at and not listed else None
     if not colon:
-        return Step(name, amount)
+        return Step(name, amount, widths=widths)
     try:
-        return Step(name, amount, MappingProxyType(parse_options(tail)))
+        return Step(name, amount, MappingProxyType(parse_options(tail)), widths)
     except OptionTextError as error:
         raise RecipeError(f"recipe {recipe!r}, step {name!r}: {error}") from None
 

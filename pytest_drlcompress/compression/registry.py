@@ -35,14 +35,14 @@ class Registry:
             kinds[kind.name] = kind
         return Registry(MappingProxyType(kinds))
 
-    def resolve(self, recipe: Recipe) -> Recipe:
-        """``recipe`` checked, with every option filled in.
+    def resolve(self, recipe: Recipe, *, images: bool = False) -> Recipe:
+        """``recipe`` checked, with every option filled in, as for ``images`` where they are.
 
         Raises:
             RecipeError: an unknown step or option, a missing or impossible amount, an option
                 of the wrong type, or steps in an impossible order.
         """
-        steps = tuple(self._resolve(recipe, step) for step in recipe.steps)
+        steps = tuple(self._resolve(recipe, step, images=images) for step in recipe.steps)
         levels = [self.kinds[step.name].level for step in steps]
         if levels != sorted(levels, key=_ORDER.index):
             raise RecipeError(
@@ -58,15 +58,17 @@ class Registry:
             raise RecipeError(f"recipe {str(recipe)!r} names a step twice")
         return Recipe(steps)
 
-    def _resolve(self, recipe: Recipe, step: Step) -> Step:
+    def _resolve(self, recipe: Recipe, step: Step, *, images: bool) -> Step:
         kind = self.kinds.get(step.name)
         if kind is None:
             raise RecipeError(f"recipe {str(recipe)!r}: {_unknown(step.name, self.kinds)}")
         where = f"recipe {str(recipe)!r}, step {step.name!r}"
         amount = step.amount if step.amount is not None else kind.default_amount
+        if step.widths and not kind.takes_widths:
+            raise RecipeError(f"{where} takes no list of widths")
         if kind.amount is None and step.amount is not None:
             raise RecipeError(f"{where} takes no amount")
-        if kind.amount is not None:
+        if kind.amount is not None and not step.widths:
             low, high = kind.amount
             if amount is None:
                 raise RecipeError(f"{where} needs an amount, for example {kind.name}@30")
@@ -75,25 +77,26 @@ class Registry:
                     f"{where}: the amount must lie strictly between {low:g} and {high:g},"
                     f" not {amount:g}"
                 )
-        options = dict(kind.options)
+        options = {**kind.options, **(kind.image_options if images else {})}
         for name, value in step.options.items():
             if name not in options:
                 known = ", ".join(options) or "none"
                 raise RecipeError(f"{where} has no option {name!r}; options: {known}")
             _check_option(where, name, value, options[name], kind.choices.get(name))
             options[name] = value
-        return Step(step.name, amount, MappingProxyType(options))
+        return Step(step.name, amount, MappingProxyType(options), step.widths)
 
 
 def builtin_registry() -> Registry:
     """The steps that come with the plugin."""
+    from pytest_drlcompress.compression.distillation.narrow import NARROW
     from pytest_drlcompress.compression.pruning.sparse import SPARSE
     from pytest_drlcompress.compression.pruning.structured_step import L1, L2
     from pytest_drlcompress.compression.quantization.post_training import PTDQ, PTSQ
     from pytest_drlcompress.compression.quantization.qat import QAT
 
     fp32 = StepKind("fp32", "graph", lambda model, step, observations: Result(model), "export only")
-    kinds = (fp32, PTDQ, PTSQ, QAT, L1, L2, SPARSE)
+    kinds = (fp32, PTDQ, PTSQ, QAT, L1, L2, SPARSE, NARROW)
     return Registry(MappingProxyType({kind.name: kind for kind in kinds}))
 
 

@@ -105,8 +105,9 @@ class StepKind:
 
     ``amount`` is the open interval the amount must lie in, ``None`` where there is none to give;
     ``default_amount`` makes it optional. ``options`` holds every option with its default, whose
-    type is the option's: ``step.options`` has them all. ``choices`` lists the words that an
-    option may be.
+    type is the option's: ``step.options`` has them all; ``image_options`` are other defaults for
+    policies that see images. ``choices`` lists the words that an option may be. ``takes_widths``
+    allows a list of widths (``64-32``) in the amount's place.
 
     ``quantizes`` claims that every linear layer of the result executes in int8, which the
     quantization-error gate then checks. ``sparsity(step)`` says what zeros the step aims at,
@@ -126,8 +127,10 @@ class StepKind:
     amount: tuple[float, float] | None = None
     default_amount: float | None = None
     options: Mapping[str, Scalar] = field(default_factory=dict)
+    image_options: Mapping[str, Scalar] = field(default_factory=dict)
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
     quantizes: bool = False
+    takes_widths: bool = False
     sparsity: Callable[[Step], SparsityTarget] | None = None
     suggest: Callable[[Step, Diagnosis], str] | None = None
 

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_drlcompress.core.option_values import number, one_of, read_value, report_path, whole
+from pytest_drlcompress.core.option_values import (
+    named_number,
+    number,
+    one_of,
+    read_value,
+    report_path,
+    whole,
+)
 from pytest_drlcompress.core.quantities import parse_bytes
 
 
@@ -20,6 +27,9 @@ class Settings:
 
     policies: tuple[str, ...]
     env: str | None
+    observations: Path | None
+    output: str
+    inputs: tuple[str, ...]
     variants: tuple[str, ...]
     min_retention: float
     alpha: float
@@ -48,6 +58,11 @@ class Settings:
     max_bytes: float | None
     fits: float | None
     max_energy_uj: float | None
+    runtime: str
+    target: str | None
+    max_flash: float | None
+    max_ram: float | None
+    max_instructions: float | None
     from_cli: frozenset[str]
 
     def rerun_options(self) -> list[str]:
@@ -68,13 +83,14 @@ class Settings:
         """The effective values in one line."""
         asked = f", policies {' '.join(self.policies)}" if self.policies else ""
         perturbed = f", perturbed by {self.perturb}" if self.perturb else ""
+        seen = f", observations {self.observations}" if self.observations else ""
         variants = f", variants {' '.join(self.variants)}" if self.variants else ""
         narrow = "" if self.precision is None else f", to a precision of {self.precision:g}"
         return (
             f"drlcompress: retention >= {self.min_retention:g}, alpha {self.alpha:g}, at most"
             f" {self.max_episodes} episodes{narrow}, seed {self.seed}, inconclusive:"
             f" {self.inconclusive}, action error <= {self.max_action_error:g}"
-            f"{perturbed}{asked}{variants}"
+            f"{perturbed}{asked}{seen}{variants}"
         )
 
 
@@ -101,22 +117,44 @@ class Option:
     @property
     def switch(self) -> str:
         """Its name on pytest's command line."""
-        singular = {"policies": "policy", "variants": "variant"}.get(self.field, self.field)
+        singular = {"policies": "policy", "variants": "variant", "inputs": "input"}.get(
+            self.field, self.field
+        )
         return "--drlc-" + singular.replace("_", "-")
 
+
+CHIPS = ("cortex-m0", "cortex-m4", "cortex-m7", "cortex-m55")
+"""Microcontrollers that ``codegen.targets`` knows."""
 
 OPTIONS = (
     Option(
         "policies",
-        "policy to judge: a baseline's id, an SB3 .zip, an .onnx file, module:attribute of a"
-        " torch module, or a glob; repeatable (default: every baseline)",
+        "policy to judge: a baseline's id, an SB3 .zip, an .onnx or TorchScript file,"
+        " module:attribute of a torch module, or a glob; repeatable (default: every baseline)",
         str, (), multiple=True, metavar="POLICY",
     ),
     Option(
         "env",
-        "environment of the policies that are not baselines, for example Hopper-v5 or"
-        " Ant-v4:pad_observation=84",
+        "environment of the policies that are not baselines, for example Hopper-v5,"
+        " Ant-v4:pad_observation=84 or package.module:make_env",
         str, None, metavar="ENV",
+    ),
+    Option(
+        "observations",
+        "recorded observations (.npy, .npz, .parquet, or a folder of them) to compare actions and"
+        " calibrate on instead of rollouts; makes --drlc-env optional",
+        Path, None, metavar="PATH",
+    ),
+    Option(
+        "output", "the output of ONNX files that is the action (default: action, actions, mean, or"
+        " the only one that fits)",
+        str, "", metavar="NAME",
+    ),
+    Option(
+        "inputs",
+        "the value of an input of ONNX files that is not the observation, such as time_step=0;"
+        " repeatable",
+        named_number, (), multiple=True, metavar="NAME=NUMBER",
     ),
     Option(
         "variants",
@@ -239,6 +277,30 @@ OPTIONS = (
     Option(
         "max_energy_uj", "largest measured energy of one action in microjoules",
         number(0, math.inf), None, metavar="UJ",
+    ),
+    Option(
+        "runtime",
+        "what runs the artifact: onnx (ONNX Runtime, the default) or c (generated C, compiled here"
+        " by the system's compiler)",
+        one_of(("onnx", "c")), "onnx", metavar="NAME",
+    ),
+    Option(
+        "target",
+        "microcontroller to compile for and to count instructions on, under QEMU:"
+        f" {', '.join(CHIPS)}",
+        one_of(CHIPS), None, metavar="CHIP",
+    ),
+    Option(
+        "max_flash", "largest code and constants on the --drlc-target, for example 8KiB",
+        parse_bytes, None, metavar="SIZE",
+    ),
+    Option(
+        "max_ram", "largest stack and data of one action on the --drlc-target", parse_bytes, None,
+        metavar="SIZE",
+    ),
+    Option(
+        "max_instructions", "most instructions of one action on the --drlc-target",
+        number(0, math.inf), None, metavar="N",
     ),
 )  # fmt: skip
 

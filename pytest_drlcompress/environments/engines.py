@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from pytest_drlcompress.core.errors import DrlcError, EnvironmentSpecError
+from pytest_drlcompress.environments.atari.engine import make_atari_engine
 from pytest_drlcompress.environments.engine import DeclinedError, Engine, EngineFactory
 from pytest_drlcompress.environments.gymnasium import GymnasiumEngine
 from pytest_drlcompress.environments.mujoco.engine import make_mujoco_engine
@@ -60,7 +61,7 @@ class Engines:
             EnvironmentSpecError: the environment cannot be made, or an added factory failed.
         """
         reasons = []
-        for factory in (*map(_guarded, self.added), make_mujoco_engine):
+        for factory in (*map(_guarded, self.added), make_atari_engine, make_mujoco_engine):
             try:
                 engine = factory(spec, perturbation)
             except DeclinedError as declined:
@@ -80,7 +81,7 @@ class Engines:
 
 
 OUR_ENGINES = Engines()
-"""MuJoCo where it is proven equal to Gymnasium, else Gymnasium."""
+"""Atari's and MuJoCo's where they are proven equal to Gymnasium, else Gymnasium."""
 
 
 def engine_choice(

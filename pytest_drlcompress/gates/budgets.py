@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 MARKER = "drlcompress"
 MARKER_HELP = (
     f"{MARKER}(*, min_retention, max_action_error, max_latency_ratio, max_latency_us,"
-    " deadline_hz, max_bytes, fits, max_energy_uj, min_pruning, target_sparsity, perturb): budgets"
-    " of the gates of a compressed policy"
+    " deadline_hz, max_bytes, fits, max_energy_uj, max_flash, max_ram, max_instructions,"
+    " min_pruning, target_sparsity, perturb): budgets of the gates of a compressed policy"
 )
 
 
@@ -33,6 +33,9 @@ COSTS = (
     "max_bytes",
     "fits",
     "max_energy_uj",
+    "max_flash",
+    "max_ram",
+    "max_instructions",
 )
 """Budgets on what an action costs. A baseline may give them for each of its variants."""
 
@@ -52,7 +55,9 @@ class Budgets:
     (``"mass=1.2,friction=0.8"``) is no limit but the disturbance under which the retention is
     judged. ``max_latency_us`` and ``max_energy_uj`` are for one action, ``deadline_hz`` is a
     control rate; ``max_bytes`` is for the file, ``fits`` for weights and activations together,
-    both in bytes or as ``"256KiB"``.
+    both in bytes or as ``"256KiB"``, as are ``max_flash`` and ``max_ram``. These and
+    ``max_instructions`` of one action are for the policy on the microcontroller of
+    ``--drlc-target``.
     """
 
     min_retention: float | None = None
@@ -66,6 +71,9 @@ class Budgets:
     max_bytes: float | None = None
     fits: float | None = None
     max_energy_uj: float | None = None
+    max_flash: float | None = None
+    max_ram: float | None = None
+    max_instructions: float | None = None
 
     def limit(
         self, name: str, settings: Settings, recorded: Mapping[str, float] = NO_LIMITS
@@ -157,7 +165,7 @@ def limits_of(candidate: "Candidate", budgets: Budgets) -> "partial[float | None
 
 
 def _limit(where: str, name: str, value: Any) -> float:
-    if name in ("max_bytes", "fits") and isinstance(value, str):
+    if name in ("max_bytes", "fits", "max_flash", "max_ram") and isinstance(value, str):
         try:
             return parse_bytes(value)
         except ValueError as error:

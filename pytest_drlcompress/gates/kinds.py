@@ -134,6 +134,20 @@ ENERGY = GateKind(
     unit="uJ",
     line=".3g",
 )
+CHIP = GateKind(
+    name="chip",
+    fixture="chip",
+    summary="""Gate on flash, RAM and instructions on the microcontroller of ``--drlc-target``.
+
+    NOT_MEASURED without a target, or where its compiler or QEMU is not installed.
+    """,
+    judge="pytest_drlcompress.gates.chip:judge_chip",
+    better="lower",
+    unit="B",
+    cell=",.0f",
+    line=",.0f",
+    frontier="flash",
+)
 PRUNING = GateKind(
     name="pruning",
     fixture="pruning_sweep",
@@ -155,6 +169,7 @@ GATE_KINDS: tuple[GateKind, ...] = (
     LATENCY,
     MEMORY,
     ENERGY,
+    CHIP,
     PRUNING,
 )
 """Every gate, in the order of the columns of a table."""

@@ -19,6 +19,7 @@ from pytest_drlcompress.measurement.latency import (
     compare_calls,
     measure_deadline,
     measure_latency_ratio,
+    seconds_inside,
 )
 from pytest_drlcompress.measurement.machine import untuned_reasons
 from pytest_drlcompress.workbench.candidate import Candidate
@@ -51,6 +52,8 @@ def judge_latency(candidate: Candidate, budgets: Budgets) -> Verdict:
         "network_baseline_us": network.baseline_us,
         "network_candidate_us": network.candidate_us,
     }
+    if (inside := seconds_inside(compressed)) is not None:
+        details["in_c_us"] = inside * 1e6
     findings = []
     if ratio_limit is not None:
         findings.append(_ratio_finding(measured, ratio_limit))

@@ -4,10 +4,11 @@ import dataclasses
 import time
 from contextlib import closing
 
-from pytest_drlcompress.core.errors import ArtifactError, EpisodeError
+from pytest_drlcompress.core.errors import ActionError, ArtifactError, EpisodeError
 from pytest_drlcompress.core.progress import gate_line
 from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.environments.bounds import return_bounds
+from pytest_drlcompress.evaluation.distinct import DistinctEpisodes
 from pytest_drlcompress.evaluation.retention import (
     RetentionSettings,
     episode_seeds,
@@ -17,6 +18,11 @@ from pytest_drlcompress.gates.budgets import Budgets
 from pytest_drlcompress.gates.diagnosis import hint
 from pytest_drlcompress.gates.kinds import RETENTION
 from pytest_drlcompress.workbench.candidate import Candidate
+
+NO_SIMULATOR = (
+    "Recorded observations have no returns, and no environment was named: say --drlc-env where it"
+    " can be stepped."
+)
 
 
 def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
@@ -34,7 +40,11 @@ def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
     perturb = budgets.perturbation(settings)
     gate = f"{RETENTION.name} under {perturb}" if perturb else RETENTION.name
     conditions = f"{loaded.policy.env} {perturb}".strip()
+    if not loaded.policy.env.simulated:
+        unmeasured = candidate.verdict(gate, asked.min_retention)
+        return unmeasured(state=State.NOT_MEASURED, reason=NO_SIMULATOR, unit="episodes")
     started = time.monotonic()
+    seen = DistinctEpisodes()
     try:
         artifact = candidate.artifact
         _ = candidate.controller  # shapes first: a misfit is no matter of episodes
@@ -44,7 +54,7 @@ def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
             episodes = loaded.episodes(artifact, seeds, perturb, line.on_steps)
             with closing(episodes):  # drops the episodes in flight
                 verdict = judge(
-                    (episode.total for episode in episodes),
+                    (seen.total(episode) for episode in episodes),
                     reference,
                     asked,
                     policy=candidate.policy,
@@ -54,15 +64,19 @@ def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
                 )
     except (EpisodeError, ArtifactError) as error:
         refused = candidate.verdict(gate, asked.min_retention)
-        return refused(state=State.FAIL, reason=f"{error}.", unit="episodes", alpha=asked.alpha)
+        reason = f"{error}."
+        if isinstance(error, ActionError) and error.cause:
+            reason += f"\n    {error.cause[0].upper()}{error.cause[1:]}."
+        return refused(state=State.FAIL, reason=reason, unit="episodes", alpha=asked.alpha)
     details = {
         **verdict.details,
+        "distinct_episodes": seen.count,
         "engine": f"{loaded.engine.name} ({loaded.engine.reason})",
         "watched": loaded.engine.may_hang,
         "not_cached": loaded.identity.reason,
         "seconds": round(time.monotonic() - started, 2),
     }
-    reason = verdict.reason
+    reason = f"{verdict.reason}{seen.warning()}"
     if verdict.state is State.FAIL and (advice := hint(candidate)):
         reason += f"\n    {advice}"
     return dataclasses.replace(verdict, gate=gate, reason=reason, details=details)

@@ -114,6 +114,15 @@ def compare_calls(
     return measured
 
 
+def seconds_inside(controller: Controller) -> float | None:
+    """Seconds of one action without the call from Python; ``None`` where it cannot loop itself."""
+    repeat = getattr(controller, "repeat_network", None)
+    if repeat is None:
+        return None
+    count = max(1, int(_BLOCK_SECONDS / max(median_call_seconds(controller.run_network, 7), 1e-7)))
+    return median_call_seconds(partial(repeat, count), BLOCKS) / count
+
+
 def measure_deadline(
     act: Callable[[], Any], seconds: float, *, alpha: float = 0.05, calls: int = DEADLINE_CALLS
 ) -> Deadline:

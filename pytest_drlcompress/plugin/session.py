@@ -5,6 +5,7 @@ reports, and the ids of all gates inside ``workeroutput``, so that the controlle
 gate that never reported.
 """
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -161,12 +162,15 @@ class Run:
             DrlcError: one of them does not exist, cannot be read or does not fit.
         """
         settings = self.settings
-        if not (settings.policies or settings.variants or settings.env or settings.perturb):
+        asked = (settings.policies, settings.variants, settings.env, settings.perturb)
+        if not (any(asked) or settings.observations):
             return
         from pytest_drlcompress.compression.variant import Variant
         from pytest_drlcompress.environments.perturbation import Perturbation
         from pytest_drlcompress.environments.spec import EnvSpec
 
+        if settings.observations:
+            _ = self.bench.tools.recording  # reads it
         for variant in map(Variant, settings.variants):
             if variant.recipe is not None:
                 self.bench.tools.registry.resolve(variant.recipe)
@@ -177,8 +181,24 @@ class Run:
         if settings.env is not None:
             _ = EnvSpec.parse(settings.env).spaces
         if settings.policies:
-            for policy in self.bench.policy_texts():
-                self.bench.load(policy)
+            for text in self.bench.policy_texts():
+                self.bench.load(text)
+            self.notes.extend(self._interfaces())
+
+    def _interfaces(self) -> list[str]:
+        """What was chosen among inputs and outputs of ONNX files that have more than a policy's."""
+        lines = []
+        for text in self.bench.policy_texts():
+            policy = self.bench.load(text).policy
+            chosen = policy.provenance.get("interface", ())
+            lines += [f"{policy.origin}: {note}" for note in chosen]
+            for variant in self.settings.variants:
+                candidate = self.bench.candidate(text, variant)
+                if candidate.variant.file is not None:
+                    with contextlib.suppress(DrlcError):  # its gates will say so
+                        chosen = candidate.artifact.provenance.get("interface", ())
+                        lines += [f"{variant}: {note}" for note in chosen]
+        return list(dict.fromkeys(lines))
 
     def _report(self, session: pytest.Session) -> None:
         from pytest_drlcompress.reporting.report import make_report

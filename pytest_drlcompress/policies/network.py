@@ -1,10 +1,13 @@
 """The network of a policy: a ``Sequential`` of known layers that JSON can describe.
 
+A layer may hold a ``Sequential`` of its own (``Residual``), described in the same way.
+
 Everything the deployed controller needs is a layer: observation normalisation, squashing,
 rescaling to the action bounds, clipping, argmax. What they hold are buffers, not
 parameters, so that neither training nor pruning touches them.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -91,6 +94,19 @@ class Clip(nn.Module):
         return torch.minimum(torch.maximum(x, self.low), self.high)
 
 
+class Residual(nn.Module):
+    """``x + branch(x)``: a residual block, whose branch keeps the shape of its input."""
+
+    def __init__(self, branch: nn.Sequential) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the branch's output to ``x`` of any shape."""
+        added: Tensor = x + self.branch(x)
+        return added
+
+
 class Argmax(nn.Module):
     """The greedy action of a discrete policy: int64 ``(batch,)`` from ``(batch, n)``."""
 
@@ -99,10 +115,58 @@ class Argmax(nn.Module):
         return torch.argmax(x, dim=-1)
 
 
+class ArgmaxParts(nn.Module):
+    """The greedy action of a MultiDiscrete policy: int64 ``(batch, len(sizes))``.
+
+    ``sizes`` are the numbers of choices, whose values stand one after the other.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = tuple(sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Indices of the largest of each part of ``x`` ``(batch, sum(sizes))``."""
+        parts = torch.split(x, list(self.sizes), dim=-1)
+        return torch.stack([torch.argmax(part, dim=-1) for part in parts], dim=-1)
+
+
+class LikelyBits(nn.Module):
+    """The likeliest action of a MultiBinary policy: int64 0 or 1 for each logit."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """1 where the probability of ``x`` ``(batch, n)`` is above one half."""
+        likely = torch.sigmoid(x)
+        # by argmax, through which pruning finds its way
+        return torch.argmax(torch.stack([torch.full_like(likely, 0.5), likely], dim=-1), dim=-1)
+
+
+class Reshape(nn.Module):
+    """From flat actions ``(batch, size)`` to ``(batch, *shape)``."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` in its new shape."""
+        return x.reshape(-1, *self.shape)
+
+
+class ChannelsFirst(nn.Module):
+    """Images ``(batch, height, width, channels)`` as ``(batch, channels, height, width)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What SB3's ``VecTransposeImage`` does."""
+        return x.permute(0, 3, 1, 2)
+
+
 _LAYERS: MappingProxyType[str, tuple[type[nn.Module], tuple[str, ...]]] = MappingProxyType(
     {
         "linear": (nn.Linear, ("in_features", "out_features")),
         "conv2d": (nn.Conv2d, ("in_channels", "out_channels", "kernel_size", "stride", "padding")),
+        "max_pool2d": (nn.MaxPool2d, ("kernel_size", "stride", "padding")),
+        "residual": (Residual, ("branch",)),
         "flatten": (nn.Flatten, ()),
         "relu": (nn.ReLU, ()),
         "tanh": (nn.Tanh, ()),
@@ -118,21 +182,42 @@ _LAYERS: MappingProxyType[str, tuple[type[nn.Module], tuple[str, ...]]] = Mappin
         "rescale": (Rescale, ("size",)),
         "clip": (Clip, ("size",)),
         "argmax": (Argmax, ()),
+        "argmax_parts": (ArgmaxParts, ("sizes",)),
+        "likely_bits": (LikelyBits, ()),
+        "reshape": (Reshape, ("shape",)),
+        "channels_first": (ChannelsFirst, ()),
+        "mish": (nn.Mish, ()),
+        "hardswish": (nn.Hardswish, ()),
+        "hardsigmoid": (nn.Hardsigmoid, ()),
+        "softplus": (nn.Softplus, ()),
+        "softsign": (nn.Softsign, ()),
+        "relu6": (nn.ReLU6, ()),
+        "selu": (nn.SELU, ()),
+        "celu": (nn.CELU, ()),
+        "logsigmoid": (nn.LogSigmoid, ()),
+        "tanhshrink": (nn.Tanhshrink, ()),
     }
 )
 _NAMES = MappingProxyType({cls: name for name, (cls, _) in _LAYERS.items()})
 _SIZED_BY: MappingProxyType[type[nn.Module], str] = MappingProxyType(
     {Normalize: "mean", Scale: "factor", Rescale: "half_range", Clip: "low"}
 )
-ACTIVATIONS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyType(
+_TUNABLE: MappingProxyType[type[nn.Module], tuple[str, ...]] = MappingProxyType(
     {
-        "ReLU": nn.ReLU,
-        "Tanh": nn.Tanh,
-        "ELU": nn.ELU,
-        "LeakyReLU": nn.LeakyReLU,
-        "SiLU": nn.SiLU,
-        "GELU": nn.GELU,
-        "Sigmoid": nn.Sigmoid,
+        nn.ELU: ("alpha",),
+        nn.CELU: ("alpha",),
+        nn.LeakyReLU: ("negative_slope",),
+        nn.GELU: ("approximate",),
+        nn.Softplus: ("beta", "threshold"),
+    }
+)
+"""Arguments that are described where they are not the default."""
+
+ACTIVATIONS: MappingProxyType[str, Callable[..., nn.Module]] = MappingProxyType(
+    {
+        cls.__name__: cls
+        for cls, _ in _LAYERS.values()
+        if cls.__module__ == "torch.nn.modules.activation"
     }
 )
 """Activation functions by the class name SB3 writes into a zip."""
@@ -155,12 +240,16 @@ def build(architecture: Sequence[Layer]) -> nn.Sequential:
     """
     layers = []
     for position, layer in enumerate(architecture):
+        if not isinstance(layer, dict):
+            raise PolicyError(f"layer {position} is not described by an object: {layer!r}")
         arguments = dict(layer)
         name = arguments.pop("type", None)
         if name not in _LAYERS:
             raise PolicyError(
                 f"layer {position} has unknown type {name!r}; known: {', '.join(_LAYERS)}"
             )
+        if isinstance(arguments.get("branch"), list):
+            arguments["branch"] = build(arguments["branch"])
         try:
             layers.append(_LAYERS[name][0](**arguments))
         except (TypeError, ValueError, RuntimeError) as error:
@@ -210,7 +299,13 @@ def _describe(layer: nn.Module) -> Layer:
     for argument in _LAYERS[name][1]:
         if argument == "size":
             described[argument] = int(getattr(layer, _SIZED_BY[type(layer)]).numel())
+        elif argument == "branch":
+            described[argument] = describe(getattr(layer, argument))
         else:
             value = getattr(layer, argument)
             described[argument] = list(value) if isinstance(value, tuple) else value
+    signature = inspect.signature(type(layer)).parameters
+    for argument in _TUNABLE.get(type(layer), ()):
+        if getattr(layer, argument) != signature[argument].default:
+            described[argument] = getattr(layer, argument)
     return described

@@ -50,3 +50,10 @@ class Runtime(Protocol):
                 leading batch dimension.
         """
         ...
+
+    def acts_like(self, model: bytes) -> str:
+        """The name of the runtime whose actions for ``model`` have the same bits.
+
+        It may be this one's own. Episodes are shared between runtimes that act alike.
+        """
+        ...

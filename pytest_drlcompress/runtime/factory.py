@@ -2,6 +2,8 @@
 
 from pytest_drlcompress.runtime.controller import Runtime
 
+RUNTIMES = ("onnx", "c")
+
 
 def make_runtime(name: str = "onnx") -> Runtime:
     """The runtime called ``name``; it is imported here.
@@ -13,4 +15,8 @@ def make_runtime(name: str = "onnx") -> Runtime:
         from pytest_drlcompress.runtime.onnxruntime import OnnxRuntime
 
         return OnnxRuntime()
-    raise ValueError(f"there is no runtime {name!r}; known: onnx")
+    if name == "c":
+        from pytest_drlcompress.runtime.c import CRuntime
+
+        return CRuntime()
+    raise ValueError(f"there is no runtime {name!r}; known: {', '.join(RUNTIMES)}")

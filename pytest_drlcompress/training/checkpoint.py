@@ -8,7 +8,7 @@ are the training's own scratch files: SB3's ``load`` unpickles them, and nothing
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,9 +101,24 @@ def save(
 
     ``extra`` (JSON builtins) is what ``read_extra`` gives back.
     """
+    replace_current(folder, state, lambda target: _write(target, model, env, extra))
+
+
+def replace_current(folder: Path, state: TrainingState, write: Callable[[Path], None]) -> None:
+    """Make what ``write`` puts into an empty folder the current checkpoint."""
     target = folder / f"segment-{state.segment}"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
+    write(target)
+    write_json(folder / "state.json", asdict(state))
+    for other in folder.glob("segment-*"):
+        if other != target:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _write(
+    target: Path, model: "BaseAlgorithm", env: "VecEnv", extra: Mapping[str, Any] | None
+) -> None:
     model.save(target / "model.zip")
     buffer: Any = getattr(model, "replay_buffer", None)
     if buffer is not None:
@@ -115,10 +130,6 @@ def save(
         np.savez(target / "normalize.npz", **statistics)
     if extra is not None:
         write_json(target / _EXTRA, dict(extra))
-    write_json(folder / "state.json", asdict(state))
-    for other in folder.glob("segment-*"):
-        if other != target:
-            shutil.rmtree(other, ignore_errors=True)
 
 
 def read_extra(folder: Path, state: TrainingState) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.network import ACTIVATIONS
 
-ALGORITHMS = ("sac", "td3", "ddpg", "ppo", "trpo")
+ALGORITHMS = ("sac", "td3", "ddpg", "ppo", "trpo", "pqn", "distillation")
 OFF_POLICY = ("sac", "td3", "ddpg")
 
 
@@ -25,8 +25,9 @@ class TrainingRecipe:
 
     ``steps`` counts environment steps over all ``n_envs`` environments, ``segment`` the steps
     between checkpoints. ``hyperparameters`` go to the SB3 algorithm, ``net_arch`` and
-    ``activation`` to its policy. ``published`` is the return this is compared with and
-    ``source`` where it and the hyperparameters come from.
+    ``activation`` to its policy; ``network`` names the one of an image policy instead
+    (``image_networks``), ``teacher`` the baseline that ``distillation`` learns from. ``published``
+    is the return this is compared with and ``source`` where it and the hyperparameters come from.
     """
 
     id: str
@@ -41,6 +42,8 @@ class TrainingRecipe:
     activation: str = "ReLU"
     log_std_init: float = 0.0
     action_noise: float = 0.0
+    network: str = ""
+    teacher: str = ""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     published: float | None = None
     source: str = ""
@@ -50,6 +53,9 @@ class TrainingRecipe:
         data = dataclasses.asdict(self)
         data["net_arch"] = list(self.net_arch)
         data["hyperparameters"] = dict(self.hyperparameters)
+        for later in ("network", "teacher"):  # older checkpoints and records do not have these
+            if not data[later]:
+                del data[later]
         return data
 
 
@@ -179,6 +185,8 @@ def _recipe(path: Path, baseline: str, table: dict[str, Any]) -> TrainingRecipe:
             f"{path}: [{baseline}] has unknown algorithm {recipe.algorithm!r}; known:"
             f" {', '.join(ALGORITHMS)}"
         )
+    if (recipe.algorithm == "distillation") != bool(recipe.teacher):
+        raise TrainingError(f"{path}: [{baseline}]: distillation, and nothing else, has a teacher")
     for name, (words, holds) in _VALUES.items():
         value = getattr(recipe, name)
         if not holds(value):

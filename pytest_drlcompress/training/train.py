@@ -16,18 +16,20 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.evaluation.rollout import rollout
+from pytest_drlcompress.evaluation.rollout import LEAST_SLOTS, SLOTS, rollout
 from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.policies.network import Argmax
 from pytest_drlcompress.policies.sb3.live import extract_network
-from pytest_drlcompress.policies.store import save_network
+from pytest_drlcompress.policies.store import RECORD, load_policy, save_network
 from pytest_drlcompress.runtime.factory import make_runtime
 from pytest_drlcompress.training import checkpoint
 from pytest_drlcompress.training.checkpoint import TrainingState
@@ -48,35 +50,118 @@ def train(
     recipe: TrainingRecipe,
     work: Path,
     *,
+    baselines: Path = Path("baselines"),
     on_segment: Callable[[TrainingState], None] = lambda state: None,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> TrainingState:
     """Train (or resume) in ``work``; the best network is then in ``work / "best"``.
 
-    ``on_segment`` is told each new state, ``on_steps`` the steps trained so far.
+    A recipe's teacher is in ``baselines``. ``on_segment`` is told each new state, ``on_steps`` the
+    steps trained so far.
+
+    Raises:
+        TrainingError: a recipe that cannot be trained.
     """
     set_threads()
     state = _resumed(recipe, work)
     spec = EnvSpec.parse(recipe.environment)
     while state.steps < recipe.steps:
         started = time.monotonic()
-        model, env = open_segment(recipe, work, state)
-        model.learn(
-            min(recipe.segment, recipe.steps - state.steps),
-            callback=step_reporter(on_steps),
-            reset_num_timesteps=False,
-        )
-        network = extract_network(recipe.algorithm, model, spec, env if recipe.normalize else None)
-        value = evaluate(network, spec)
-        steps = int(model.num_timesteps)
+        if recipe.network:
+            segment = _image_segment(recipe, work, baselines, state, on_steps)
+        else:
+            segment = _sb3_segment(recipe, work, state, on_steps)
+        value = evaluate(segment.network, spec)
         best = state.best_return is None or value > state.best_return
         if best:
-            save_network(work / "best", network)
-        state = state.after_segment(steps, time.monotonic() - started, value, best=best)
-        checkpoint.save(work, state, model, env)
-        env.close()
+            save_network(work / "best", segment.network)
+        state = state.after_segment(segment.steps, time.monotonic() - started, value, best=best)
+        segment.save(state)
         on_segment(state)
     return state
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one segment ended with: total steps, the policy, and how its checkpoint is written."""
+
+    steps: int
+    network: nn.Sequential
+    save: Callable[[TrainingState], None]
+
+
+def _sb3_segment(
+    recipe: TrainingRecipe, work: Path, state: TrainingState, on_steps: Callable[[int], None]
+) -> Segment:
+    model, env = open_segment(recipe, work, state)
+    model.learn(
+        min(recipe.segment, recipe.steps - state.steps),
+        callback=step_reporter(on_steps),
+        reset_num_timesteps=False,
+    )
+    statistics = env if recipe.normalize else None
+    network = extract_network(
+        recipe.algorithm, model, EnvSpec.parse(recipe.environment), statistics
+    )
+
+    def save(state: TrainingState) -> None:
+        checkpoint.save(work, state, model, env)
+        env.close()
+
+    return Segment(int(model.num_timesteps), network, save)
+
+
+def _image_segment(
+    recipe: TrainingRecipe,
+    work: Path,
+    baselines: Path,
+    state: TrainingState,
+    on_steps: Callable[[int], None],
+) -> Segment:
+    from pytest_drlcompress.training.image_learner import ImageLearner
+    from pytest_drlcompress.training.image_networks import greedy
+
+    source = work / f"segment-{state.segment}" if state.segment else None
+    seed = _segment_seed(recipe, state)
+    learner: ImageLearner
+    if recipe.teacher:
+        from pytest_drlcompress.training.policy_distillation import PolicyDistillation
+
+        teacher = teacher_network(recipe, baselines)
+        learner = PolicyDistillation(recipe, teacher, state.steps, seed, source)
+    else:
+        from pytest_drlcompress.training.pqn import Pqn
+
+        learner = Pqn(recipe, state.steps, seed, source)
+    learner.learn(min(recipe.segment, recipe.steps - state.steps), on_steps)
+    return Segment(
+        learner.steps,
+        greedy(learner.network),
+        lambda state: checkpoint.replace_current(work, state, learner.save),
+    )
+
+
+def teacher_network(recipe: TrainingRecipe, baselines: Path) -> nn.Sequential:
+    """The Q values of the recipe's teacher.
+
+    Raises:
+        TrainingError: it has not been trained, or acts in another environment.
+    """
+    folder = baselines / recipe.teacher
+    if not (folder / RECORD).exists():
+        raise TrainingError(
+            f"{recipe.id} learns from {recipe.teacher}, which {baselines} does not hold: train"
+            f" {recipe.teacher} first"
+        )
+    policy = load_policy(folder)
+    network = policy.network
+    assert isinstance(network, nn.Sequential)
+    if policy.env != EnvSpec.parse(recipe.environment) or type(network[-1]) is not Argmax:
+        raise TrainingError(
+            f"{recipe.id} learns from {recipe.teacher}, which acts in {policy.env}: both need the"
+            " same environment and discrete actions"
+        )
+    return nn.Sequential(*list(network)[:-1])
 
 
 def evaluate(network: nn.Module, spec: EnvSpec) -> float:
@@ -88,9 +173,10 @@ def evaluate(network: nn.Module, spec: EnvSpec) -> float:
 def evaluate_artifact(model: bytes, spec: EnvSpec) -> float:
     """Mean return of an ONNX file over the evaluation seeds."""
     controller = make_runtime().load(model)
-    return float(
-        np.mean([episode.total for episode in rollout(spec, controller, EVALUATION_SEEDS)])
-    )
+    # an emulator costs so much more than an array operation that idle slots would tell
+    slots = LEAST_SLOTS if spec.atari else SLOTS
+    episodes = rollout(spec, controller, EVALUATION_SEEDS, slots=slots)
+    return float(np.mean([episode.total for episode in episodes]))
 
 
 def fingerprint(recipe: TrainingRecipe) -> str:
@@ -115,7 +201,7 @@ def _resumed(recipe: TrainingRecipe, work: Path) -> TrainingState:
 
 def open_segment(recipe: TrainingRecipe, work: Path, state: TrainingState) -> tuple[Any, Any]:
     """The model to go on with and its environments, all generators seeded for this segment."""
-    seed = int(np.random.SeedSequence([recipe.seed, state.segment]).generate_state(1)[0] >> 1)
+    seed = _segment_seed(recipe, state)
     env = make_env(recipe)
     if state.segment == 0:
         model: Any = make_model(recipe, env, seed)
@@ -124,6 +210,10 @@ def open_segment(recipe: TrainingRecipe, work: Path, state: TrainingState) -> tu
         model = checkpoint.restore(work, state, algorithm_class(recipe.algorithm), env, **changes)
         model.set_random_seed(seed)
     return model, env
+
+
+def _segment_seed(recipe: TrainingRecipe, state: TrainingState) -> int:
+    return int(np.random.SeedSequence([recipe.seed, state.segment]).generate_state(1)[0] >> 1)
 
 
 def step_reporter(on_steps: Callable[[int], None]) -> Any:

@@ -22,6 +22,7 @@ from pytest_drlcompress.compression.pipeline import (
 )
 from pytest_drlcompress.compression.recipe import Recipe, parse_recipe
 from pytest_drlcompress.compression.registry import Registry
+from pytest_drlcompress.compression.step import Observations
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import ArtifactError
 from pytest_drlcompress.core.progress import progress_bar
@@ -30,6 +31,7 @@ from pytest_drlcompress.environments.engine import Engine
 from pytest_drlcompress.environments.engines import Engines
 from pytest_drlcompress.environments.identity import Identity, identify
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
+from pytest_drlcompress.environments.recorded import Recording, probe_part
 from pytest_drlcompress.evaluation.cache import EpisodeCache, episode_key, through_cache
 from pytest_drlcompress.evaluation.episodes import Episode
 from pytest_drlcompress.evaluation.eprocess import POOL_SHARE
@@ -37,18 +39,24 @@ from pytest_drlcompress.evaluation.executors.base import Executor
 from pytest_drlcompress.evaluation.reference import POOL_EPISODES, Reference
 from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import rollout
+from pytest_drlcompress.onnx_graph.choices import count_choices
+from pytest_drlcompress.policies.onnx_interface import Interface
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.controller import Controller, Runtime
+from pytest_drlcompress.runtime.factory import make_runtime
 from pytest_drlcompress.workbench.calibration import (
     CALIBRATION_SEEDS,
-    EPISODES_PER_SAMPLE,
     OwnRollouts,
+    episodes_per_sample,
 )
+from pytest_drlcompress.workbench.recorded import RecordedObservations, evenly
 
 PROBE_SEEDS = 2**19 + 2**18 + 2**17
 """First seed of the episodes on which actions are compared: never those calibrated on."""
 
 _PROBE_OBSERVATIONS = 2000
+ORIGINAL = make_runtime()
+"""What the policy itself is run in: its episodes are the reference, its observations teach."""
 
 _POOL_STEPS = (200, 500, 1000, POOL_EPISODES)
 """Sizes at which the pool of a policy without a recorded one may be large enough."""
@@ -67,6 +75,12 @@ class Tools:
     runtime: Runtime
     executor: Executor
     cache: EpisodeCache | None
+    recording: Recording | None = None
+
+    @property
+    def interface(self) -> Interface:
+        """What the user says of the inputs and outputs of ONNX files."""
+        return Interface.of(self.settings.output, self.settings.inputs)
 
 
 class LoadedPolicy:
@@ -105,6 +119,14 @@ class LoadedPolicy:
         return self.controller_of(self.exported)
 
     @cached_property
+    def original(self) -> Controller:
+        """``exported`` in ONNX Runtime, whatever runtime is judged.
+
+        What a step learns from must not depend on that: the artifact would.
+        """
+        return ORIGINAL.load(self.exported.model)
+
+    @cached_property
     def engine(self) -> Engine:
         """What steps the environment."""
         return self.tools.engines.choose(self.policy.env)
@@ -116,7 +138,9 @@ class LoadedPolicy:
 
     @property
     def probe_observations(self) -> NDArray[Any]:
-        """Observations for comparing actions, from episodes that calibration never sees."""
+        """Observations for comparing actions, which calibration never sees."""
+        if self.tools.recording is not None:
+            return evenly(probe_part(self._recorded), _PROBE_OBSERVATIONS)
         return self.observations(PROBE_SEEDS, _PROBE_OBSERVATIONS)
 
     def controller_of(self, artifact: Artifact) -> Controller:
@@ -135,6 +159,12 @@ class LoadedPolicy:
             raise ArtifactError(
                 f"{artifact.recipe or 'the artifact'} gives actions of shape"
                 f" {controller.action_shape}; {str(env)!r} takes {env.action.shape}"
+            )
+        choices = count_choices(artifact.model) if env.action.discrete else None
+        if choices not in (None, env.action.n):
+            raise ArtifactError(
+                f"{artifact.recipe or 'the artifact'} chooses among {choices} actions;"
+                f" {str(env)!r} has {env.action.n}"
             )
         return controller
 
@@ -159,12 +189,15 @@ class LoadedPolicy:
         seeds: Sequence[int],
         perturb: str = "",
         on_steps: Callable[[int], None] = lambda steps: None,
+        *,
+        runtime: Runtime | None = None,
     ) -> Generator[Episode, None, None]:
-        """Episodes of ``artifact`` in the order of ``seeds``.
+        """Episodes of ``artifact`` in ``runtime`` (the one judged), in the order of ``seeds``.
 
         They are remembered across runs where ``identity`` can tell the environment from others.
         """
         spec, tools = self.policy.env, self.tools
+        runtime = runtime or tools.runtime
         disturbance = self._disturbance(perturb)
         unit = disturbance["observation_std"]
         conditions = f"{spec} {perturb} {'' if unit is None else unit.tolist()}".strip()
@@ -173,7 +206,10 @@ class LoadedPolicy:
             ""
             if known is None
             else episode_key(
-                artifact.sha256, f"{conditions} {tools.runtime.name}", known, current_versions()
+                artifact.sha256,
+                f"{conditions} {runtime.acts_like(artifact.model)}",
+                known,
+                current_versions(),
             )
         )
         yield from through_cache(
@@ -186,7 +222,7 @@ class LoadedPolicy:
                 missing,
                 workers=tools.executor,
                 engines=tools.engines,
-                runtime=tools.runtime,
+                runtime=runtime,
                 on_steps=on_steps,
                 **disturbance,
             ),
@@ -201,12 +237,20 @@ class LoadedPolicy:
         return {"perturbation": perturbation, "observation_std": unit}
 
     @property
-    def _rollouts(self) -> OwnRollouts:
+    def _rollouts(self) -> Observations:
+        if self.tools.recording is not None:
+            return RecordedObservations(self.tools.recording, self._recorded)
         return OwnRollouts(self.observations, self.policy.env, self.tools.engines)
+
+    @cached_property
+    def _recorded(self) -> NDArray[Any]:
+        assert self.tools.recording is not None
+        shape, dtype = self.controller.observation_shape, self.controller.observation_dtype
+        return self.tools.recording.rows(shape, dtype)
 
     def _staged(self, steps: str) -> NetworkStage:
         registry = self.tools.registry
-        resolved = registry.resolve(parse_recipe(steps)).steps
+        resolved = registry.resolve(parse_recipe(steps), images=self.policy.env.images).steps
         return network_stage(self.policy, resolved, registry, self._rollouts)
 
     def _reference(self, perturb: str) -> Reference:
@@ -232,7 +276,8 @@ class LoadedPolicy:
         pool: list[Episode] = []
         with progress_bar(f"{self.policy.id} reference", POOL_EPISODES, "episodes") as show:
             for count in _POOL_STEPS:
-                for episode in self.episodes(self.exported, range(len(pool), count), perturb):
+                seeds = range(len(pool), count)
+                for episode in self.episodes(self.exported, seeds, perturb, runtime=ORIGINAL):
                     pool.append(episode)
                     show(len(pool))
                 reference = Reference(
@@ -249,15 +294,20 @@ class LoadedPolicy:
     def _observations(self, first_seed: int, count: int) -> NDArray[Any]:
         """``count`` float32 (or uint8) observations, evenly spread over whole episodes."""
         rows: list[NDArray[Any]] = []
-        episodes = 0
+        episodes, at_once = 0, episodes_per_sample(self.policy.env)
         while sum(map(len, rows)) < count:
-            seeds = range(first_seed + episodes, first_seed + episodes + EPISODES_PER_SAMPLE)
+            seeds = range(first_seed + episodes, first_seed + episodes + at_once)
             for episode in rollout(
-                self.policy.env, self.controller, seeds, record=True, engines=self.tools.engines
+                self.policy.env,
+                self.original,
+                seeds,
+                record=True,
+                slots=at_once if self.policy.env.images else None,
+                engines=self.tools.engines,
             ):
                 assert episode.observations is not None
                 rows.append(episode.observations)
-            episodes += EPISODES_PER_SAMPLE
+            episodes += at_once
         seen = np.concatenate(rows)
         chosen = np.linspace(0, len(seen) - 1, count).round().astype(int)
-        return np.ascontiguousarray(seen[chosen], self.controller.observation_dtype)
+        return np.ascontiguousarray(seen[chosen], self.original.observation_dtype)

@@ -10,8 +10,14 @@ from torch import Tensor, nn
 
 from pytest_drlcompress.core.progress import step_counter
 
+_IMAGE_BATCH = 64
 _EVALUATIONS = 20
 _HELD_OUT = 2048
+
+
+def batch_size(observations: Tensor, usual: int = 256) -> int:
+    """Observations a training step learns from: fewer images, which say more and cost more."""
+    return _IMAGE_BATCH if observations.dtype == torch.uint8 and observations.dim() == 4 else usual
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ def distill(
     targets: Tensor,
     *,
     steps: int,
-    batch: int = 256,
+    batch: int | None = None,
     seed: int = 0,
     masks: Sequence[tuple[Tensor, Tensor]] = (),
     title: str = "distillation",
@@ -45,6 +51,7 @@ def distill(
     parameter groups with their learning rates. Each ``(parameter, mask)`` keeps the parameter at
     zero where the mask is. The same seed gives the same weights.
     """
+    batch = batch or batch_size(observations)
     held_out = min(_HELD_OUT, len(observations) // 5)
     train, check = slice(0, len(observations) - held_out), slice(len(observations) - held_out, None)
     generator = torch.Generator().manual_seed(seed)

@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from pytest_drlcompress.compression.distillation.dagger import (
@@ -19,11 +18,13 @@ from pytest_drlcompress.compression.distillation.dagger import (
     Mixture,
     VisitedObservations,
 )
+from pytest_drlcompress.compression.distillation.distill import batch_size
 from pytest_drlcompress.compression.distillation.loss import (
     action_loss,
     reproducible_training,
     split,
 )
+from pytest_drlcompress.compression.distillation.standardize import standardize, unstandardize
 from pytest_drlcompress.compression.pruning.criteria import CRITERIA, Saliency
 from pytest_drlcompress.compression.pruning.distribution import DISTRIBUTIONS
 from pytest_drlcompress.compression.pruning.masks import MaskedWeights, linear_weights
@@ -32,7 +33,6 @@ from pytest_drlcompress.compression.recipe import Step
 from pytest_drlcompress.compression.step import Observations, Result, SparsityTarget, StepKind
 from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.core.progress import step_counter
-from pytest_drlcompress.policies.network import Scale
 
 _BATCH = 128
 _PRUNED_BY = 0.5
@@ -80,6 +80,7 @@ SPARSE = StepKind(
         "lr": 1e-3,
         "criterion": "fisher",
     },
+    image_options={"steps": 6_000, "rounds": 8, "samples": 2_000, "lr": 3e-4},
     choices={"distribution": DISTRIBUTIONS, "criterion": CRITERIA},
     sparsity=_target,
 )
@@ -96,7 +97,7 @@ def train_sparse(
     samples: int,
     rate: float,
     criterion: str,
-    batch: int = _BATCH,
+    batch: int | None = None,
     pruned_by: float = _PRUNED_BY,
 ) -> tuple[nn.Module, DaggerDataset, dict[str, Any]]:
     """A sparse network that acts as ``network`` does, what it learned from, and figures.
@@ -112,6 +113,7 @@ def train_sparse(
     dataset = DaggerDataset(teacher)
     first = observations.sample(samples)
     dataset.add(first)
+    batch = batch or batch_size(dataset.observations, _BATCH)
     network = standardize(network, first)
     student, head = split(network)
     loss = action_loss(head, dataset.answers)
@@ -172,33 +174,3 @@ def _learning_rate(rate: float, progress: float, pruned_by: float) -> float:
     """Constant while weights go, then falling to zero along a cosine."""
     after = max(0.0, progress - pruned_by) / (1 - pruned_by)
     return rate * 0.5 * (1 + math.cos(math.pi * after))
-
-
-def standardize(network: nn.Module, observations: NDArray[Any]) -> nn.Module:
-    """``network`` with unit-variance observations, the same function otherwise.
-
-    Magnitudes of weights are comparable only where their inputs are: a dimension that spans 25
-    needs smaller weights than one that spans 0.3. Networks that normalise themselves, or do not
-    begin with a fully connected layer, are returned as they are. Shares its layers with
-    ``network``, whose first one changes.
-    """
-    if not isinstance(network, nn.Sequential) or not isinstance(network[0], nn.Linear):
-        return network
-    first = network[0]
-    spread = torch.from_numpy(observations.std(0).clip(1e-3)).to(first.weight.dtype)
-    scaling = Scale(spread.numel())
-    with torch.no_grad():
-        scaling.factor.copy_(1 / spread)
-        first.weight.mul_(spread)
-    return nn.Sequential(scaling, *network).eval()
-
-
-def unstandardize(network: nn.Module) -> nn.Module:
-    """Fold the scale that ``standardize`` put first back into the weights; zeros stay zero."""
-    if not isinstance(network, nn.Sequential) or not isinstance(network[0], Scale):
-        return network
-    scaling, first = network[0], network[1]
-    assert isinstance(first, nn.Linear)
-    with torch.no_grad():
-        first.weight.mul_(scaling.factor)
-    return nn.Sequential(*list(network)[1:]).eval()

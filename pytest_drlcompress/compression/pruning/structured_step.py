@@ -59,6 +59,7 @@ def _kind(p: int) -> StepKind:
         options={
             "of": "channels", "round_to": 1, "train": "none", "samples": 16384, "steps": 4000
         },
+        image_options={"samples": 4096, "steps": 1000},
         choices={"of": ("channels", "parameters"), "train": ("none", "distill")},
     )  # fmt: skip
 

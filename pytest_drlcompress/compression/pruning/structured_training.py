@@ -19,7 +19,7 @@ import torch_pruning as tp
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pytest_drlcompress.compression.distillation.distill import distill
+from pytest_drlcompress.compression.distillation.distill import batch_size, distill
 from pytest_drlcompress.compression.distillation.loss import (
     action_loss,
     reproducible_training,
@@ -30,7 +30,6 @@ from pytest_drlcompress.compression.pruning.tracing import traced_outputs
 from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.core.progress import step_counter
 
-_BATCH = 256
 _RATE = 3e-4
 _REGULARIZATION = 1e-3
 _NOISE = 0.1
@@ -69,7 +68,6 @@ def prune_with_training(
             observations,
             targets,
             steps=steps - sparse,
-            batch=_BATCH,
             title="distillation after pruning",
         )
     if not np.isfinite(repaired.after):
@@ -111,10 +109,11 @@ def _train_sparse(
 ) -> None:
     optimizer = torch.optim.Adam(student.parameters(), _RATE)
     generator = torch.Generator().manual_seed(1)
+    batch = batch_size(observations)
     pruner.update_regularizer()
     with step_counter("sparse training", steps) as on_steps:
         for _ in range(steps):
-            rows = torch.randint(len(observations), (_BATCH,), generator=generator)
+            rows = torch.randint(len(observations), (batch,), generator=generator)
             optimizer.zero_grad()
             loss(student(observations[rows]), targets[rows]).backward()  # type: ignore[no-untyped-call]
             pruner.regularize(student)

@@ -11,8 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -39,6 +41,12 @@ def _ptdq(model: bytes, step: Step, observations: Observations) -> Result:
         model, provenance = _equalized(model, observations, int(step.options["samples"]))
     with tempfile.TemporaryDirectory() as folder:
         prepared, target = _prepare(model, Path(folder))
+        if any(node.op_type == "Conv" for node in onnx.load(prepared).graph.node):
+            # ConvInteger finds each tensor's range at run time and is slower than fp32
+            raise RecipeError(
+                "ONNX Runtime has no fast convolution with ranges found at run time, so ptdq would"
+                " leave the convolutions in fp32: use ptsq or qat"
+            )
         quantize_dynamic(
             prepared,
             target,
@@ -81,10 +89,11 @@ def quantize_statically(
         convolutions = [node.input[1] for node in graph.node if node.op_type == "Conv"]
         linear = [node.input[1] for node in graph.node if node.op_type in LINEAR]
         channels = linear if per_channel else convolutions
+        weights = {tensor.name: tensor for tensor in graph.initializer}
         quantize_static(
             prepared,
             target,
-            _Reader(graph.input[0].name, calibration),
+            _Reader(graph.input[0], calibration),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QUInt8,
@@ -98,7 +107,13 @@ def quantize_statically(
                 # layer before the ReLU in fp32
                 "ActivationRestrictedAsymmetric": True,
                 "OpTypesToExcludeOutputQuantization": ["Gemm"],
-                "TensorQuantOverrides": {name: [{"axis": 0}] for name in channels},
+                # a ReLU stays in the file, where the runtime fuses it: without it the graph would
+                # mean something else wherever its quantizers are looked at one by one
+                "QDQKeepRemovableActivations": True,
+                "TensorQuantOverrides": {
+                    name: _channel_ranges(weights[name]) for name in channels if name in weights
+                }
+                | _pixel_range(graph),
             },
         )
         return target.read_bytes()
@@ -139,11 +154,37 @@ PTSQ = StepKind(
 )
 
 
+def _channel_ranges(tensor: onnx.TensorProto) -> list[dict[str, Any]]:
+    """A scale for each channel; that of a channel without weights is as large as the others'.
+
+    ONNX Runtime would give such a channel a zero point of its own, and its convolution takes one
+    for all.
+    """
+    values = numpy_helper.to_array(tensor)
+    spans = np.abs(values.reshape(len(values), -1)).max(1)
+    if spans.all():
+        return [{"axis": 0}]
+    spans[spans == 0] = spans[spans > 0].mean() if spans.any() else 1
+    return [{"axis": 0, "rmin": -float(span), "rmax": float(span)} for span in spans]
+
+
+def _pixel_range(graph: onnx.GraphProto) -> dict[str, list[dict[str, Any]]]:
+    """The range of pixels divided by 255, whatever was seen: a step of 1/255 rounds none."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    bytes_in = graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    return {
+        node.output[0]: [{"rmin": np.float32(0), "rmax": np.float32(1)}]
+        for node in graph.node
+        if bytes_in and node.op_type == "Div" and np.all(constants.get(node.input[1]) == 255)
+    }
+
+
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
     """Feeds equal batches: the histogram calibrators fail on a ragged last one."""
 
-    def __init__(self, name: str, observations: NDArray[Any]) -> None:
-        batch = min(_CALIBRATION_BATCH, len(observations))
+    def __init__(self, source: onnx.ValueInfoProto, observations: NDArray[Any]) -> None:
+        name, rows = source.name, source.type.tensor_type.shape.dim[0].dim_value
+        batch = rows or min(_CALIBRATION_BATCH, len(observations))
         whole = len(observations) // batch * batch
         batches = observations[:whole].reshape(-1, batch, *observations.shape[1:])
         self._feeds: Iterator[dict[str, NDArray[Any]]] = iter([{name: rows} for rows in batches])

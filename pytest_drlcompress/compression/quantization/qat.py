@@ -93,6 +93,7 @@ QAT = StepKind(
     options={
         "a": 8, "equalize": True, "storage": "8bit", "samples": 20_000, "steps": 3000, "lr": 1e-3
     },
+    image_options={"samples": 4096, "steps": 600, "lr": 1e-4},
     choices={"storage": ("8bit", "packed")},
     quantizes=True,
 )  # fmt: skip
