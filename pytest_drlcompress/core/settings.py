@@ -48,6 +48,7 @@ class Settings:
     record_anyway: bool
     report: tuple[Path, ...]
     sweep: bool
+    plan: bool
     cache: bool
     unmeasured: str
     hard_deadline: bool
@@ -66,7 +67,7 @@ class Settings:
 
     def rerun_options(self) -> list[str]:
         """What was given on the command line and another run of the same gates needs, too."""
-        once = ("report", "record", "record_new", "record_anyway")
+        once = ("report", "record", "record_new", "record_anyway", "plan")
         texts = []
         for option in OPTIONS:
             if option.field not in self.from_cli or option.field in once:
@@ -233,6 +234,11 @@ OPTIONS = (
     ),
     Option(
         "sweep", "run the pruning sweeps, which take minutes for each policy", str, False, flag=True
+    ),
+    Option(
+        "plan",
+        "say what the retention gates would cost, episodes and minutes expected, and run nothing",
+        str, False, flag=True,
     ),
     Option("no_cache", "measure every episode again", str, False, flag=True),
     Option(
