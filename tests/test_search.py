@@ -1,5 +1,6 @@
 """The search: which recipes it tries, who goes on, what it may claim, and that it goes on."""
 
+import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,8 +11,10 @@ from pytest_drlcompress.__main__ import main
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.core.errors import OptionError
+from pytest_drlcompress.core.settings import default_settings
 from pytest_drlcompress.frontier import halving, ladder
 from pytest_drlcompress.frontier.costs import beyond, read_budget, read_budgets, size_name
+from pytest_drlcompress.frontier.trial import Job, run_jobs
 
 
 @dataclass(frozen=True)
@@ -108,15 +111,12 @@ def test_a_search_shows_its_winner_and_goes_on_where_it_ended(tmp_path, capsys, 
         return ladder.Arm(recipe, lambda share: recipe)
 
     monkeypatch.setattr(ladder, "widest_that_fits", lambda *given: (8, ""))
-    monkeypatch.setattr(
-        ladder, "narrow_arms", lambda widest: [short("narrow@8"), short("narrow@4")]
-    )
+    monkeypatch.setattr(ladder, "narrow_arms", lambda widest: [short("narrow@8")])
     monkeypatch.setattr(ladder, "sparsest_needed", lambda *given: None)
-    monkeypatch.setattr(ladder, "qat_arm", lambda: ladder.Arm("qat", lambda share: "qat:steps=20"))
     monkeypatch.setattr(ladder, "quick_arms", lambda: [ladder.Arm("ptsq", lambda share: "ptsq")])
     monkeypatch.setattr(halving, "RUNGS", (1.0,))
     monkeypatch.setattr("pytest_drlcompress.frontier.search.EPISODES", (2,))
-    command = ["search", "trpo-hopper", "--budget", "weights=200kB", "--out", str(tmp_path),
+    command = ["search", "trpo-hopper", "--budget", "weights=40kB", "--out", str(tmp_path),
                "--min-retention", "0.5", "--max-episodes", "60"]  # fmt: skip
     assert main(command) == 0
     first = capsys.readouterr().out
@@ -124,7 +124,7 @@ def test_a_search_shows_its_winner_and_goes_on_where_it_ended(tmp_path, capsys, 
     assert "retention trpo-hopper / ptsq: PASS" in first
     assert "compress trpo-hopper ptsq --out trpo-hopper.onnx" in first
     rows = (tmp_path / "frontier.csv").read_text().splitlines()
-    assert len(rows) == 4
+    assert len(rows) == 3
     assert (tmp_path / "frontier.png").is_file()
     winner = (tmp_path / "winner.onnx").read_bytes()
 
@@ -134,3 +134,14 @@ def test_a_search_shows_its_winner_and_goes_on_where_it_ended(tmp_path, capsys, 
     monkeypatch.setattr("pytest_drlcompress.frontier.trial.subprocess.Popen", started)
     assert main(command) == 0
     assert (tmp_path / "winner.onnx").read_bytes() == winner
+
+
+def test_trials_that_take_too_long_are_ended(tmp_path):
+    job = Job(
+        default_settings(policies=("trpo-hopper",)), "trpo-hopper", "narrow@8+qat", "cortex-m4",
+        (), tmp_path, "key", 2, 0.0, 1.0,
+    )  # fmt: skip
+    started = time.monotonic()
+    assert run_jobs([job], 1, 0.5, lambda job, result: None) == 1
+    assert time.monotonic() - started < 60
+    assert not job.path.exists()

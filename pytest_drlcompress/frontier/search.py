@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_drlcompress.core.errors import DrlcError
 from pytest_drlcompress.core.settings import Settings, default_settings
 from pytest_drlcompress.core.verdict import Verdict
-from pytest_drlcompress.frontier import halving, ladder
-from pytest_drlcompress.frontier.costs import beyond, measure_costs, read_budgets, shown, size_name
+from pytest_drlcompress.frontier import field, halving, ladder
+from pytest_drlcompress.frontier.costs import beyond, read_budgets, shown, size_name
 from pytest_drlcompress.frontier.result import Frontier, passed
 from pytest_drlcompress.frontier.trial import Job, Trial, run_jobs
 
@@ -36,8 +36,6 @@ EPISODES = (16, 24, 32)
 _FOR_GATES = 0.2
 """Share of the time that training may not use."""
 
-_UNTRAINED = "narrow@{width}:rounds=1,samples=256,steps=1+qat:samples=256,steps=1"
-
 
 def find_smallest(
     policy: str,
@@ -51,7 +49,8 @@ def find_smallest(
     """Find the smallest artifact of ``policy`` within ``budgets`` that keeps the return.
 
     ``budgets`` limits figures of ``frontier.costs.KNOWN``: ``{"flash": "8KiB", "latency_us": 5}``.
-    ``minutes`` bounds the time in which trials are begun. Artifacts and figures are kept in
+    A fifth of ``minutes`` is kept for the gates; what trains longer is ended. Artifacts and
+    figures are kept in
     ``out`` (``search-POLICY``), from where the same call goes on. ``options`` are the fields of
     ``default_settings``: ``min_retention``, ``alpha``, ``env``, ``target``, ``runtime``,
     ``workers`` ... ``on_line`` is told what happens.
@@ -124,8 +123,8 @@ class _Search:
             f" {reference.mean:,.0f} (random {reference.random_mean:,.0f}); budgets:"
             f" {limits or 'none'}; trials in {self.folder}/"
         )
-        self._rung(ladder.quick_arms(), 1.0, EPISODES[0])
-        arms, why = self._arms()
+        self._rung(field.quick_arms(self.loaded, self.budgets), 1.0, EPISODES[0])
+        arms, why = field.arms(self.loaded, self.budgets, self.target, self._line)
         for share, episodes in zip(halving.RUNGS, EPISODES, strict=True):
             arms = self._affordable(arms, share)
             if not arms:
@@ -136,68 +135,8 @@ class _Search:
             arms = [arm for arm in arms if arm.name in names]
         return self._conclude(why)
 
-    def _arms(self) -> tuple[list[ladder.Arm], str]:
-        """What can be trained, and why no narrow network is among it."""
-        hidden, weights = self._layers()
-        limits = [
-            self.budgets[name] for name in ("flash", "weights", "file") if name in self.budgets
-        ]
-        limit = min(limits) if limits else None
-        arms: list[ladder.Arm] = []
-        why = "the policy has no hidden layers that could be narrower"
-        if hidden:
-            widest, why = ladder.widest_that_fits(
-                max(1, max(hidden) // 2), self._untrained_costs, self.budgets
-            )
-            if widest:
-                self._line(f"untrained networks show: {widest} units a layer fit the budgets")
-                arms += ladder.narrow_arms(widest)
-            else:
-                self._line(f"not even one unit a layer fits: {why}")
-        if weights and (arms or not hidden):
-            level = ladder.sparsest_needed(weights, limit)
-            arms += [ladder.sparse_arm(level)] if level is not None else []
-            if limit is None or weights <= limit:
-                arms.append(ladder.qat_arm())
-        return arms, why
-
-    def _layers(self) -> tuple[list[int], int]:
-        """Widths of the hidden layers, and weights in all; none of an ONNX file."""
-        from torch import nn
-
-        if isinstance(self.loaded.policy.source, bytes):
-            return [], 0
-        network = self.loaded.policy.network
-        layers = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-        weights = sum(layer.weight.numel() for layer in layers)
-        if any(isinstance(layer, nn.Conv2d) for layer in layers):
-            return [], weights
-        return [
-            layer.out_features for layer in layers[:-1] if isinstance(layer, nn.Linear)
-        ], weights
-
-    def _untrained_costs(self, width: int) -> Mapping[str, float]:
-        from pytest_drlcompress.compression.recipe import parse_recipe
-
-        recipe = parse_recipe(_UNTRAINED.format(width=width))
-        model = self.loaded.compressed(recipe).model
-        return self._with_latency(
-            measure_costs(model, self.loaded.probe_observations, self.target, tuple(self.budgets)),
-            model,
-        )
-
-    def _with_latency(self, figures: Mapping[str, float], model: bytes) -> Mapping[str, float]:
-        from functools import partial
-
-        from pytest_drlcompress.measurement.latency import median_call_seconds, warm_up
-
-        controller = self.loaded.tools.runtime.load(model)
-        act = partial(controller.act_one, self.loaded.probe_observations[0])
-        warm_up(act)
-        return {**figures, "latency_us": median_call_seconds(act, 2_000) * 1e6}
-
     def _affordable(self, arms: Sequence[ladder.Arm], share: float) -> list[ladder.Arm]:
-        left = self._left() - _FOR_GATES * self.seconds
+        left = self._for_training()
         each = share * float(sum(self.whole)) / max(len(self.whole), 1)
         count = halving.affordable(len(arms), each, left, self.workers)
         if count < len(arms):
@@ -223,7 +162,9 @@ class _Search:
             if arm.trains:
                 self.whole.append(result["seconds"] / share)
 
-        run_jobs([self._job(recipe, episodes) for recipe in by_recipe], self.workers, on_done)
+        jobs = [self._job(recipe, episodes) for recipe in by_recipe]
+        if late := run_jobs(jobs, self.workers, self._for_training(), on_done):
+            self._line(f"{late} of {len(jobs)} did not end in time; the same command goes on")
         trials = [self._trial(arm, job, result, share) for arm, job, result in found]
         self.trials += trials
         return trials
@@ -248,7 +189,7 @@ class _Search:
         figures: Mapping[str, float] = result["figures"]
         reason = result["reason"]
         if result["retention"] is not None:
-            figures = self._with_latency(figures, job.model_path.read_bytes())
+            figures = field.with_latency(self.loaded, figures, job.model_path.read_bytes())
             reason = beyond(figures, self.budgets)
             if figures.get("unequal"):
                 reason = f"{figures['unequal']:g} actions differ on {self.target}"
@@ -336,6 +277,9 @@ class _Search:
         if self.settings.env is not None:
             words += ["--env", str(self.settings.env)]
         return shlex.join([*words, "--out", f"{self.loaded.policy.id}.onnx"])
+
+    def _for_training(self) -> float:
+        return self._left() - _FOR_GATES * self.seconds
 
     def _left(self) -> float:
         return self.seconds - (time.monotonic() - self.started)

@@ -81,9 +81,14 @@ class Trial:
 
 
 def run_jobs(
-    jobs: Sequence[Job], workers: int, on_done: Callable[[Job, Mapping[str, Any]], None]
-) -> None:
+    jobs: Sequence[Job],
+    workers: int,
+    seconds: float,
+    on_done: Callable[[Job, Mapping[str, Any]], None],
+) -> int:
     """Run ``jobs``, ``workers`` at a time, but for those whose files are there.
+
+    After ``seconds`` those still running are ended; how many are not done.
 
     Raises:
         DrlcError: a process ended without a result; the message has its last lines.
@@ -93,19 +98,18 @@ def run_jobs(
     for job in jobs:
         if job.path.is_file():
             on_done(job, read_result(job))
-    try:
-        with ThreadPoolExecutor(max_workers=workers) as pool:
-            waiting = {pool.submit(_run, job, running): job for job in missing}
-            try:
-                for done in as_completed(waiting):
-                    done.result()
-                    on_done(waiting[done], read_result(waiting[done]))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                _end(running)
-                raise
-    finally:
-        _end(running)
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        waiting = {pool.submit(_run, job, running): job for job in missing}
+        try:
+            for done in as_completed(waiting, timeout=max(seconds, 0.0)):
+                done.result()
+                on_done(waiting[done], read_result(waiting[done]))
+        except TimeoutError:
+            return sum(not job.path.is_file() for job in missing)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            _end(running)
+    return 0
 
 
 def read_result(job: Job) -> Mapping[str, Any]:
