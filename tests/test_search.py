@@ -125,7 +125,7 @@ def test_a_search_shows_its_winner_and_goes_on_where_it_ended(tmp_path, capsys, 
     assert "retention trpo-hopper / ptsq: PASS" in first
     assert "compress trpo-hopper ptsq --out trpo-hopper.onnx" in first
     rows = (tmp_path / "frontier.csv").read_text().splitlines()
-    assert len(rows) == 3
+    assert len(rows) == 4
     assert (tmp_path / "frontier.png").is_file()
     winner = (tmp_path / "winner.onnx").read_bytes()
 
