@@ -31,7 +31,7 @@ def test_other_seeds_stay_within_the_noise(policy, monkeypatch):
         monkeypatch.setattr(loaded, "PROBE_SEEDS", probe + 1000 * pair)
         bench = Workbench(default_settings(baselines=BASELINES, workers=1), builtin_registry())
         for recipe in RECIPES:
-            errors[recipe].append(bench.candidate(policy, recipe).action_error().mean)
+            errors[recipe].append(bench.candidate(policy, recipe).action_error.mean)
         bench.close()
     factor, floor = NOISE
     for recipe, found in errors.items():

@@ -99,8 +99,8 @@ def test_action_error_is_relative_to_the_range_seen(
         exact = network(torch.from_numpy(rows)).numpy()
     actual = OnnxController(candidate.artifact.model).act(rows)
     expected = (np.abs(actual - exact) / np.ptp(exact, axis=0)).mean()
-    assert candidate.action_error().mean == pytest.approx(expected, rel=1e-3)
-    assert candidate.action_error().count == len(rows)
+    assert candidate.action_error.mean == pytest.approx(expected, rel=1e-3)
+    assert candidate.action_error.count == len(rows)
     found.close()
 
 
@@ -119,7 +119,7 @@ def test_calibration_and_distillation_use_the_recording(
     candidate = found.candidate(str(tmp_path / "model.zip"), recipe)
     described = json.dumps(candidate.artifact.provenance)
     assert '"recording": "flight.npz"' in described
-    assert candidate.action_error().mean < 0.2
+    assert candidate.action_error.mean < 0.2
     found.close()
 
 
@@ -132,7 +132,7 @@ def test_a_torch_module_takes_the_shape_of_the_recording(
     monkeypatch.chdir(tmp_path)
     found = bench(tmp_path, "flown:actor", flight)
     assert found.load("flown:actor").policy.env.spaces[0] == (SIZE,)
-    assert found.candidate("flown:actor", "ptdq").action_error().mean < 0.05
+    assert found.candidate("flown:actor", "ptdq").action_error.mean < 0.05
     found.close()
 
 

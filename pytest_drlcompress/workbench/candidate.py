@@ -110,8 +110,9 @@ class Candidate:
         Raises:
             DrlcError: the artifact cannot be made or run.
         """
-        return change_since(expected, self.fingerprint, lambda: self.action_error().mean)
+        return change_since(expected, self.fingerprint, lambda: self.action_error.mean)
 
+    @cached_property
     def action_error(self) -> ActionError:
         """How far its actions are from the fp32 artifact's on the probe observations.
 

@@ -104,8 +104,7 @@ class Workbench:
 
     def _load(self, text: str) -> LoadedPolicy:
         # a run's own policies are told apart; one that is loaded beside them keeps its id
-        named = text in self.policy_texts()
-        policy = self._policies[text] if named else self._read(text)
+        policy = self._policies.get(text) or self._read(text)
         folder = Path(policy.origin)
         recorded = (folder / RECORD).is_file()
         return LoadedPolicy(

@@ -7,7 +7,6 @@ that its bytes and microseconds are real where those of zeros are not.
 """
 
 import copy
-import math
 from typing import Any
 
 import torch
@@ -15,22 +14,17 @@ from torch import nn
 
 from pytest_drlcompress.compression.distillation.dagger import (
     DaggerDataset,
-    Mixture,
     VisitedObservations,
 )
-from pytest_drlcompress.compression.distillation.loss import (
-    action_loss,
-    reproducible_training,
-    split,
-)
+from pytest_drlcompress.compression.distillation.loss import reproducible_training, split
+from pytest_drlcompress.compression.distillation.on_policy import Schedule, learn_on_policy
 from pytest_drlcompress.compression.distillation.standardize import standardize, unstandardize
 from pytest_drlcompress.compression.recipe import Step
 from pytest_drlcompress.compression.step import Observations, Result, StepKind
 from pytest_drlcompress.core.errors import RecipeError
-from pytest_drlcompress.core.progress import step_counter
 
 _BATCH = 256
-_WARM_UP = 0.3
+_CONSTANT = 0.3
 """Share of the steps at the full learning rate; it then falls to zero along a cosine."""
 
 _WIDEST = 4096
@@ -94,32 +88,16 @@ def train_narrow(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = standardize(narrowed(network, widths), first)
-    student, head = split(network)
-    loss = action_loss(head, dataset.answers)
-    optimizer = torch.optim.Adam(student.parameters(), rate, fused=True)
-    generator = torch.Generator().manual_seed(0)
-    every = max(1, math.ceil(0.9 * steps / max(rounds, 1)))
-    number = 0
-    with step_counter("training of the narrow network", steps) as on_steps:
-        for done in range(steps):
-            if done % every == every // 2 and number < rounds:
-                number += 1
-                both = Mixture(network, original, number)
-                dataset.add(observations.visited(both, samples, number))
-            after = max(0.0, done / steps - _WARM_UP) / (1 - _WARM_UP)
-            for group in optimizer.param_groups:
-                group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * after))
-            rows = torch.randint(len(dataset.observations), (batch,), generator=generator)
-            optimizer.zero_grad()
-            value = loss(student(dataset.observations[rows]), dataset.answers[rows])
-            value.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            on_steps(1)
-    last = observations.visited(network, samples, rounds + 1)
-    with torch.no_grad():
-        held_out = float(loss(student(torch.from_numpy(last)), teacher(torch.from_numpy(last))))
-    if not math.isfinite(held_out):
-        raise RecipeError("training diverged; lower lr")
+    schedule = Schedule(steps, rounds, samples, rate, batch, constant=_CONSTANT)
+    held_out = learn_on_policy(
+        network,
+        original,
+        dataset,
+        observations,
+        schedule,
+        title="training of the narrow network",
+        remedy="lower lr",
+    )
     figures = {
         "widths": list(widths),
         "steps": steps,

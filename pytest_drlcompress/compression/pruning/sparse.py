@@ -7,7 +7,6 @@ rollouts cannot show. No reward is needed, and minutes instead of a whole traini
 """
 
 import copy
-import math
 from typing import Any
 
 import torch
@@ -15,15 +14,11 @@ from torch import nn
 
 from pytest_drlcompress.compression.distillation.dagger import (
     DaggerDataset,
-    Mixture,
     VisitedObservations,
 )
 from pytest_drlcompress.compression.distillation.distill import batch_size
-from pytest_drlcompress.compression.distillation.loss import (
-    action_loss,
-    reproducible_training,
-    split,
-)
+from pytest_drlcompress.compression.distillation.loss import reproducible_training, split
+from pytest_drlcompress.compression.distillation.on_policy import Schedule, learn_on_policy
 from pytest_drlcompress.compression.distillation.standardize import standardize, unstandardize
 from pytest_drlcompress.compression.pruning.criteria import CRITERIA, Saliency
 from pytest_drlcompress.compression.pruning.distribution import DISTRIBUTIONS
@@ -31,8 +26,6 @@ from pytest_drlcompress.compression.pruning.masks import MaskedWeights, linear_w
 from pytest_drlcompress.compression.pruning.schedule import CubicSchedule
 from pytest_drlcompress.compression.recipe import Step
 from pytest_drlcompress.compression.step import Observations, Result, SparsityTarget, StepKind
-from pytest_drlcompress.core.errors import RecipeError
-from pytest_drlcompress.core.progress import step_counter
 
 _BATCH = 128
 _PRUNED_BY = 0.5
@@ -115,42 +108,33 @@ def train_sparse(
     dataset.add(first)
     batch = batch or batch_size(dataset.observations, _BATCH)
     network = standardize(network, first)
-    student, head = split(network)
-    loss = action_loss(head, dataset.answers)
     weights = MaskedWeights(linear_weights(network), distribution)
     saliency = Saliency(weights.weights, criterion)
     schedule = CubicSchedule.over(
         steps, sparsity, start=0.0, end=pruned_by, count=min(_PRUNINGS, steps)
     )
-    optimizer = torch.optim.Adam(student.parameters(), rate, fused=True)
-    generator = torch.Generator().manual_seed(0)
-    every = max(1, math.ceil(0.9 * steps / max(rounds, 1)))
-    number = pruned = 0
-    with step_counter("sparse training", steps) as on_steps:
-        for done in range(steps):
-            if done % every == every // 2 and number < rounds:
-                number += 1
-                both = Mixture(network, original, number)
-                dataset.add(observations.visited(both, samples, number))
-            if schedule.reached(done) > pruned:
-                pruned = schedule.reached(done)
-                weights.prune(schedule.at(done), saliency.scores())
-                weights.apply(optimizer)
-            for group in optimizer.param_groups:
-                group["lr"] = _learning_rate(rate, done / steps, pruned_by)
-            rows = torch.randint(len(dataset.observations), (batch,), generator=generator)
-            optimizer.zero_grad()
-            value = loss(student(dataset.observations[rows]), dataset.answers[rows])
-            value.backward()  # type: ignore[no-untyped-call]
-            saliency.observe()
-            optimizer.step()
-            weights.apply()
-            on_steps(1)
-    last = observations.visited(network, samples, rounds + 1)
-    with torch.no_grad():
-        held_out = float(loss(student(torch.from_numpy(last)), teacher(torch.from_numpy(last))))
-    if not math.isfinite(held_out):
-        raise RecipeError("training diverged; lower lr, or prune less")
+    pruned = 0
+
+    def prune(done: int, optimizer: torch.optim.Optimizer) -> None:
+        nonlocal pruned
+        if schedule.reached(done) > pruned:
+            pruned = schedule.reached(done)
+            weights.prune(schedule.at(done), saliency.scores())
+            weights.apply(optimizer)
+
+    held_out = learn_on_policy(
+        network,
+        original,
+        dataset,
+        observations,
+        # at the full rate while weights go
+        Schedule(steps, rounds, samples, rate, batch, constant=pruned_by),
+        title="sparse training",
+        remedy="lower lr, or prune less",
+        before_step=prune,
+        after_gradient=saliency.observe,
+        after_step=weights.apply,
+    )
     network = unstandardize(network)
     weights = MaskedWeights(linear_weights(network), distribution)
     weights.adopt_zeros()
@@ -168,9 +152,3 @@ def train_sparse(
             "loss_on_own_rollouts": held_out,
         },
     )
-
-
-def _learning_rate(rate: float, progress: float, pruned_by: float) -> float:
-    """Constant while weights go, then falling to zero along a cosine."""
-    after = max(0.0, progress - pruned_by) / (1 - pruned_by)
-    return rate * 0.5 * (1 + math.cos(math.pi * after))
