@@ -113,6 +113,7 @@ def test_a_search_shows_its_winner_and_goes_on_where_it_ended(tmp_path, capsys, 
     monkeypatch.setattr(ladder, "widest_that_fits", lambda *given: (8, ""))
     monkeypatch.setattr(ladder, "narrow_arms", lambda widest: [short("narrow@8")])
     monkeypatch.setattr(ladder, "sparsest_needed", lambda *given: None)
+    monkeypatch.setattr(ladder, "qat_arm", lambda: short("narrow@8"))
     monkeypatch.setattr(ladder, "quick_arms", lambda: [ladder.Arm("ptsq", lambda share: "ptsq")])
     monkeypatch.setattr(halving, "RUNGS", (1.0,))
     monkeypatch.setattr("pytest_drlcompress.frontier.search.EPISODES", (2,))
