@@ -22,11 +22,13 @@ SMALL = {"net_arch": [24, 16]}
 
 
 class TinyImages(gym.Env[NDArray[Any], Any]):
-    """Random 36x36 pictures of two channels; ``high`` is the largest pixel value."""
+    """Random 36x36 pictures of two channels, with pixels from ``low`` to ``high``."""
 
-    def __init__(self, high: int = 255, *, last: bool = False, dtype: str = "uint8") -> None:
+    def __init__(
+        self, high: int = 255, *, low: int = 0, last: bool = False, dtype: str = "uint8"
+    ) -> None:
         shape = (36, 36, 2) if last else (2, 36, 36)
-        self.observation_space = gym.spaces.Box(0, high, shape, np.dtype(dtype).type)
+        self.observation_space = gym.spaces.Box(low, high, shape, np.dtype(dtype).type)
         self.action_space = gym.spaces.Discrete(4)
 
 

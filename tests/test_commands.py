@@ -13,6 +13,9 @@ NUMBERS = {
     "sparsity trpo-hopper --out=cells": ("--min-retention", "--max-episodes", "--levels"),
     "compare old.json new.json": ("--tolerance",),
     "train sac-hopper": ("--jobs",),
+    "baselines": ("--episodes", "--workers"),
+    "export trpo-hopper fp32 --out=c": ("--vectors",),
+    "search trpo-hopper": ("--min-retention", "--max-episodes", "--minutes"),
     "train sac-hopper --recipe=sparse@95": ("--steps", "--segment"),
 }
 """Every option that is a number, by the least that its command takes."""

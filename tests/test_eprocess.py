@@ -17,6 +17,7 @@ from simulated_gates import (
 
 from pytest_drlcompress.evaluation.eprocess import (
     BETS,
+    BETTING_SHARE,
     POOL_SHARE,
     ROUNDING,
     WEIGHTS,
@@ -274,7 +275,8 @@ def test_the_forecast_extrapolates_the_growth_of_the_evidence():
     assert more_episodes(LOG_THRESHOLD / 2, 100, ALPHA) == 100
     assert more_episodes(LOG_THRESHOLD * 2, 100, ALPHA) == 0
     assert more_episodes(1.0, 200, ALPHA) == math.ceil(200 * LOG_THRESHOLD) - 200
-    assert pytest.approx(math.log(1 / (ALPHA * (1 - POOL_SHARE)))) == LOG_THRESHOLD
+    assert pytest.approx(math.log(1 / (ALPHA * BETTING_SHARE)))
+    assert BETTING_SHARE + POOL_SHARE < 1 == LOG_THRESHOLD
 
 
 @pytest.mark.parametrize("log_e", [1e-15, 0.0, -0.5, -math.inf])

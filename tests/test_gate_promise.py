@@ -40,7 +40,7 @@ def test_pairing_with_the_pools_episodes_would_not_keep_it():
 def test_bounds_of_the_mean_hold_as_often_as_they_say(name):
     shape, rng = SHAPES[name], np.random.default_rng(8)
     mean = shape.baseline(rng, 4_000_000).mean()
-    p, pools = 5 * POOL_SHARE * ALPHA, 500
+    p, pools = 10 * POOL_SHARE * ALPHA, 500
     bounds = np.array(
         [
             reference(shape.random_mean, shape.baseline(rng, 2000)).mean_bounds(p)

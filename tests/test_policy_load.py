@@ -121,7 +121,7 @@ def test_missing_files(tmp_path: Path) -> None:
     assert refusal(tmp_path / "model.onnx").endswith("no such file")
     message = refusal(tmp_path / "hoper.zip")
     assert f"no such file; did you mean {str(tmp_path / 'hopper.zip')!r}?" in message
-    assert "not a baseline" in refusal(tmp_path / "weights.pt")
+    assert "not a baseline" in refusal(tmp_path / "weights.bin")
     assert "not a baseline" in refusal("")
 
 

@@ -2,9 +2,11 @@
 
 import base64
 import io
+import json
 import pickle
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,19 @@ from sb3_models import (
     replace_tensors,
 )
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from torch import nn
 from zoo import zoo_path
 
+from pytest_drlcompress.compression.quantization.post_training import quantize_statically
 from pytest_drlcompress.core.errors import PolicyError
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import rollout
+from pytest_drlcompress.measurement.action_error import compare_actions
+from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.policies.network import build, describe
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.policies.sb3.load import load_sb3
+from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
 
 @pytest.fixture(autouse=True)
@@ -64,9 +72,27 @@ class Ram(gym.Env[NDArray[Any], Any]):
     action_space = gym.spaces.Discrete(3)
 
 
+class Spaces(gym.Env[NDArray[Any], Any]):
+    """Any action space, and flat or scalar-free observations of any type."""
+
+    def __init__(self, action: str, observed: str = "float32") -> None:
+        box = gym.spaces.Box
+        self.action_space = {
+            "switches": gym.spaces.MultiDiscrete([3, 2, 4]),
+            "bits": gym.spaces.MultiBinary(5),
+            "matrix": box(-2, 3, (2, 3), np.float32),
+            "scalar": box(-1, 1, (), np.float32),
+            "five": gym.spaces.Discrete(5),
+        }[action]
+        integers = np.dtype(observed).kind != "f"
+        low, high, shape = (0, 900, (7,)) if integers else (-5, 5, (2, 2, 3))
+        self.observation_space = box(low, high, shape, np.dtype(observed).type)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> Any:
     classes = {"TinyImages": TinyImages, "OddBox": OddBox, "Unbounded": Unbounded, "Ram": Ram}
+    classes["Spaces"] = Spaces
     for name, cls in classes.items():
         gym.register(f"drlc-test/{name}-v0", cls)
     yield
@@ -79,6 +105,8 @@ def observations(env: EnvSpec, count: int = 300) -> NDArray[Any]:
     generator = np.random.default_rng(0)
     if dtype == np.uint8:
         return generator.integers(0, 256, (count, *shape), np.uint8)
+    if dtype.kind != "f":
+        return generator.integers(0, 900, (count, *shape)).astype(np.float32)
     return generator.normal(0, 2, (count, *shape)).astype(np.float32)
 
 
@@ -99,6 +127,7 @@ def raw_pixels() -> dict[str, Any]:
 
 
 PENDULUM, CARTPOLE, ODD = "Pendulum-v1", "CartPole-v1", "drlc-test/OddBox-v0"
+SPACES = "drlc-test/Spaces-v0"
 IMAGES, RAM = "drlc-test/TinyImages-v0", "drlc-test/Ram-v0"
 MLP, CNN = "MlpPolicy", "CnnPolicy"
 CASES: dict[str, tuple[str, Callable[[Any], Any]]] = {
@@ -117,6 +146,8 @@ CASES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "dqn-cnn": (IMAGES, lambda e: DQN(CNN, e, buffer_size=10, device="cpu")),
     "dqn-cnn-raw-pixels": (IMAGES, lambda e: DQN(CNN, e, **raw_pixels())),
     "dqn-mlp-on-images": (IMAGES, lambda e: DQN(MLP, e, **off())),
+    "dqn-mlp-on-dark-images": (f"{IMAGES}:high=200", lambda e: DQN(MLP, e, **off())),
+    "dqn-mlp-on-bright-images": (f"{IMAGES}:low=9", lambda e: DQN(MLP, e, **off())),
     "dqn-ram": (RAM, lambda e: DQN(MLP, e, **off())),
     "qrdqn": ("Acrobot-v1", lambda e: QRDQN(MLP, e, **off())),
     "qrdqn-cnn": (IMAGES, lambda e: QRDQN(CNN, e, buffer_size=10, device="cpu")),
@@ -127,6 +158,14 @@ CASES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "ppo-squash": (ODD, lambda e: PPO(MLP, e, use_sde=True, **on(squash_output=True))),
     "ppo-cnn": (IMAGES, lambda e: PPO(CNN, e, n_steps=64, device="cpu")),
     "ppo-cnn-unshared": (IMAGES, lambda e: PPO(CNN, e, **on(share_features_extractor=False))),
+    "ppo-switches": (f"{SPACES}:action=switches", lambda e: PPO(MLP, e, **on())),
+    "ppo-bits": (f"{SPACES}:action=bits", lambda e: PPO(MLP, e, **on())),
+    "ppo-matrix": (f"{SPACES}:action=matrix", lambda e: PPO(MLP, e, **on())),
+    "ppo-scalar-action": (f"{SPACES}:action=scalar", lambda e: PPO(MLP, e, **on())),
+    "sac-matrix": (f"{SPACES}:action=matrix", lambda e: SAC(MLP, e, **off())),
+    "a2c-uint16": (f"{SPACES}:action=five,observed=uint16", lambda e: A2C(MLP, e, **on())),
+    "dqn-channels-last": (f"{IMAGES}:last=true", lambda e: DQN(CNN, e, **off())),
+    "ppo-mlp-channels-last": (f"{IMAGES}:last=true", lambda e: PPO(MLP, e, **on())),
     "a2c": (PENDULUM, lambda e: A2C(MLP, e, **on(activation_fn=torch.nn.SiLU))),
     "trpo": (PENDULUM, lambda e: TRPO(MLP, e, **on())),
 }
@@ -153,6 +192,54 @@ def test_actions_equal_sb3(case: str, tmp_path: Path) -> None:
     assert torch.equal(random_state, torch.get_rng_state())
     assert not policy.network.training
     assert all(parameter.requires_grad for parameter in policy.network.parameters())
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [
+        *(nn.Mish, nn.Hardswish, nn.Hardsigmoid, nn.Softplus, nn.Softsign, nn.ReLU6, nn.SELU),
+        *(nn.CELU, nn.LogSigmoid, nn.Tanhshrink),
+        partial(nn.LeakyReLU, 0.3),
+        partial(nn.ELU, alpha=0.5),
+        partial(nn.GELU, approximate="tanh"),
+        partial(nn.Softplus, beta=2.0, threshold=1),
+    ],
+    ids=str,
+)
+def test_activations_equal_sb3_and_are_stored_and_exported(activation: Any, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = SAC(MLP, PENDULUM, **off(activation_fn=activation))
+    shake(model)
+    model.save(tmp_path / "model.zip")
+    policy = load(tmp_path / "model.zip", PENDULUM)
+    rows = observations(policy.env)
+    expected, _ = model.predict(rows, deterministic=True)
+    np.testing.assert_allclose(actions(policy, rows), expected, rtol=0, atol=1e-5)
+    assert isinstance(policy.network, nn.Sequential)
+    rebuilt = build(json.loads(json.dumps(describe(policy.network))))
+    assert [repr(layer) for layer in rebuilt] == [repr(layer) for layer in policy.network]
+    exported = OnnxController(export_onnx(policy.network, (3,), np.dtype(np.float32)))
+    np.testing.assert_allclose(exported.act(rows), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("action", ["switches", "bits", "matrix", "scalar"])
+def test_other_actions_are_exported_and_quantized(action: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    env = EnvSpec.parse(f"{SPACES}:action={action}")
+    model = PPO(MLP, env.make(), **on())
+    shake(model)
+    model.save(tmp_path / "model.zip")
+    policy = load(tmp_path / "model.zip", str(env))
+    assert isinstance(policy.network, nn.Sequential)
+    assert build(json.loads(json.dumps(describe(policy.network)))) is not None
+    rows = observations(env)
+    expected, _ = model.predict(rows, deterministic=True)
+    exported = export_onnx(policy.network, env.observation_shape, np.dtype(np.float32))
+    exact = OnnxController(exported).act(rows)
+    np.testing.assert_allclose(exact, expected, rtol=0, atol=1e-5)
+    quantized = OnnxController(quantize_statically(exported, rows)).act(rows)
+    assert compare_actions(exact, quantized, env.action).mean < 0.1
+    assert env.action.contains(quantized)
 
 
 def test_reading_does_not_depend_on_the_pickled_fields(tmp_path: Path) -> None:

@@ -149,16 +149,16 @@ class OwnPolicy(SACPolicy):
                 **off(activation_fn=Squaring),
             ),
             "Pendulum-v1",
-            "Squaring.*not one of ReLU",
+            "Squaring.*not one of",
         ),
         (
             lambda: SAC(
                 "MlpPolicy",
                 "Pendulum-v1",
-                **off(activation_fn=torch.nn.Softplus),
+                **off(activation_fn=torch.nn.RReLU),
             ),
             "Pendulum-v1",
-            "Softplus.*not one of ReLU",
+            "RReLU.*not one of",
         ),
         (
             lambda: PPO(
@@ -170,7 +170,15 @@ class OwnPolicy(SACPolicy):
             "Doubling.*neither flat nor Nature CNN",
         ),
     ],
-    ids=["crossq", "recurrent", "maskable", "own-class", "own-activation", "softplus", "extractor"],
+    ids=[
+        "crossq",
+        "recurrent",
+        "maskable",
+        "own-class",
+        "own-activation",
+        "random-activation",
+        "extractor",
+    ],
 )
 def test_what_weights_do_not_tell_is_refused(
     make: Callable[[], Any], env_id: str, message: str, tmp_path: Path
@@ -250,14 +258,30 @@ def test_without_readable_spaces_the_tensors_decide(tmp_path: Path) -> None:
     assert "continuous actions" in refusal(tmp_path / "model.zip", "CartPole-v1")
 
 
-def test_images_with_channels_last_are_refused(tmp_path: Path) -> None:
+def test_images_of_another_type_are_refused(tmp_path: Path) -> None:
     DQN("CnnPolicy", TinyImages(), buffer_size=10, device="cpu").save(tmp_path / "model.zip")
-    gym.register("drlc-test/ChannelsLast-v0", TinyImages, kwargs={"last": True})
+    gym.register("drlc-test/Dark-v0", TinyImages, kwargs={"last": True, "high": 9})
     gym.register("drlc-test/Floats-v0", TinyImages, kwargs={"high": 1, "dtype": "float32"})
     try:
-        assert "channels, height, width" in refusal(
-            tmp_path / "model.zip", "drlc-test/ChannelsLast-v0"
-        )
+        # no image to SB3, which would not transpose it
+        assert "channels, height, width" in refusal(tmp_path / "model.zip", "drlc-test/Dark-v0")
         assert "uint8 observations" in refusal(tmp_path / "model.zip", "drlc-test/Floats-v0")
     finally:
-        del gym.registry["drlc-test/ChannelsLast-v0"], gym.registry["drlc-test/Floats-v0"]
+        del gym.registry["drlc-test/Dark-v0"], gym.registry["drlc-test/Floats-v0"]
+
+
+class Scalar(gym.Env[Any, Any]):
+    observation_space = gym.spaces.Box(-1, 1, (), "float32")
+    action_space = gym.spaces.Discrete(3)
+
+
+def test_scalar_observations_are_refused_as_sb3_cannot_act_on_them(tmp_path: Path) -> None:
+    model = PPO("MlpPolicy", Scalar(), **on())
+    with pytest.raises(IndexError):
+        model.predict(Scalar.observation_space.sample())
+    model.save(tmp_path / "model.zip")
+    gym.register("drlc-test/Scalar-v0", Scalar)
+    try:
+        assert "give them the shape (1,)" in refusal(tmp_path / "model.zip", "drlc-test/Scalar-v0")
+    finally:
+        del gym.registry["drlc-test/Scalar-v0"]

@@ -191,7 +191,7 @@ class TestHtml:
         from pytest_drlcompress.reporting.html import html as render
 
         page = render(replace(full_report(), judged=(), failures=()))
-        assert page.count("Not measured") == 6
+        assert page.count("Not measured") == 7
         assert "No gate gave a verdict." in page
 
 

@@ -68,7 +68,7 @@ print(json.dumps({'used': sorted(used), 'before': info, 'after': left}))
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts the threads of Linux")
 @pytest.mark.parametrize(
     ("environment", "episodes"),
-    [("HumanoidStandup-v5", 6), ("drlcTests/Multiplying-v0", 64)],
+    [("HumanoidStandup-v5", 6), ("drlcTests/Multiplying-v0", 256)],
 )
 def test_one_worker_keeps_one_thread_busy(environment, episodes):
     variables = {name: value for name, value in os.environ.items() if "NUM_THREADS" not in name}

@@ -121,7 +121,8 @@ def test_a_search_shows_its_winner_and_goes_on_where_it_ended(tmp_path, capsys, 
                "--min-retention", "0.5", "--max-episodes", "60"]  # fmt: skip
     assert main(command) == 0
     first = capsys.readouterr().out
-    assert "alpha = 0.05" in first, "one finalist: narrow@8 was hardly trained"
+    assert "2 finalists" in first, "narrow@8 was hardly trained"
+    assert "each at alpha = 0.025: together at most 0.05" in first
     assert "retention trpo-hopper / ptsq: PASS" in first
     assert "compress trpo-hopper ptsq --out trpo-hopper.onnx" in first
     rows = (tmp_path / "frontier.csv").read_text().splitlines()

@@ -44,7 +44,7 @@ def add_value(
 
 def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
     """How a policy that is no baseline is read."""
-    add_options(parser, ["env", "vecnormalize", "trust"])
+    add_options(parser, ["env", "observations", "vecnormalize", "trust"])
     add_baselines_folder(parser)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_drlcompress.baselines.record import measure_again, read_baseline_record
-from pytest_drlcompress.cli.arguments import add_baselines_folder
+from pytest_drlcompress.cli.arguments import add_baselines_folder, add_value
 from pytest_drlcompress.compression.pipeline import export_policy
 from pytest_drlcompress.core.errors import BaselineError, DrlcError
 from pytest_drlcompress.core.files import write_atomic
+from pytest_drlcompress.core.option_values import whole
 from pytest_drlcompress.core.progress import progress_bar, step_counter
 from pytest_drlcompress.evaluation.reference import POOL_EPISODES
 from pytest_drlcompress.evaluation.reproduce import compare
@@ -39,12 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, default=Path(".training"), metavar="DIR", help="checkpoints of `train`"
     )
-    parser.add_argument(
-        "--episodes", type=int, metavar="N", help=f"for --measure (default: {POOL_EPISODES})"
-    )
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="processor cores for --measure (default: all)"
-    )
+    for switch, text in (
+        ("--episodes", f"for --measure (default: {POOL_EPISODES})"),
+        ("--workers", "processor cores for --measure (default: all)"),
+    ):
+        add_value(parser, switch, whole(1), metavar="N", help=text)
     action = parser.add_mutually_exclusive_group()
     action.add_argument(
         "--verify",
@@ -143,9 +143,6 @@ def _verify_one(folder: Path, alpha: float) -> tuple[bool, str]:
 
 
 def _measure(folder: Path, rows: Sequence[Row], episodes: int | None, workers: int | None) -> int:
-    for option, value in (("--episodes", episodes), ("--workers", workers)):
-        if value is not None and value < 1:
-            raise BaselineError(f"{option}={value} must be at least 1")
     failed = 0
     for row in _recorded(folder, rows):
         before = "-" if row.mean is None else f"{row.mean:.1f}"

@@ -21,6 +21,10 @@ class EnvironmentSpecError(DrlcError):
     """An environment that does not exist, cannot be made, or is not supported."""
 
 
+class ObservationsError(DrlcError):
+    """Recorded observations that cannot be read, or do not fit the policy."""
+
+
 class PolicyError(DrlcError):
     """A policy file that cannot be read, is not supported, or does not fit its environment."""
 
@@ -50,7 +54,17 @@ class EpisodeError(DrlcError):
 
 
 class ActionError(EpisodeError):
-    """The policy produced an action outside the action space (NaN counts as outside)."""
+    """The policy produced an action outside the action space (NaN counts as outside).
+
+    ``cause`` is what it probably comes of.
+    """
+
+    def __init__(self, message: str, cause: str = "") -> None:
+        super().__init__(message, cause)
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class BaselineError(DrlcError):

@@ -57,6 +57,18 @@ def at_least(low: float) -> Callable[[str], float]:
     return read
 
 
+def named_number(text: str) -> str:
+    """``NAME=NUMBER``, as it is."""
+    name, separator, value = text.rpartition("=")
+    try:
+        finite = math.isfinite(float(value))
+    except ValueError:
+        finite = False
+    if not (separator and name and finite):
+        raise ValueError("must be NAME=NUMBER, such as time_step=0")
+    return text
+
+
 def whole(low: int) -> Callable[[str], int]:
     """A whole number from ``low``."""
 

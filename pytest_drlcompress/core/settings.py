@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_drlcompress.core.option_values import number, one_of, read_value, report_path, whole
+from pytest_drlcompress.core.option_values import (
+    named_number,
+    number,
+    one_of,
+    read_value,
+    report_path,
+    whole,
+)
 from pytest_drlcompress.core.quantities import parse_bytes
 
 
@@ -20,6 +27,9 @@ class Settings:
 
     policies: tuple[str, ...]
     env: str | None
+    observations: Path | None
+    output: str
+    inputs: tuple[str, ...]
     variants: tuple[str, ...]
     min_retention: float
     alpha: float
@@ -38,6 +48,7 @@ class Settings:
     record_anyway: bool
     report: tuple[Path, ...]
     sweep: bool
+    plan: bool
     cache: bool
     unmeasured: str
     hard_deadline: bool
@@ -56,7 +67,7 @@ class Settings:
 
     def rerun_options(self) -> list[str]:
         """What was given on the command line and another run of the same gates needs, too."""
-        once = ("report", "record", "record_new", "record_anyway")
+        once = ("report", "record", "record_new", "record_anyway", "plan")
         texts = []
         for option in OPTIONS:
             if option.field not in self.from_cli or option.field in once:
@@ -72,13 +83,14 @@ class Settings:
         """The effective values in one line."""
         asked = f", policies {' '.join(self.policies)}" if self.policies else ""
         perturbed = f", perturbed by {self.perturb}" if self.perturb else ""
+        seen = f", observations {self.observations}" if self.observations else ""
         variants = f", variants {' '.join(self.variants)}" if self.variants else ""
         narrow = "" if self.precision is None else f", to a precision of {self.precision:g}"
         return (
             f"drlcompress: retention >= {self.min_retention:g}, alpha {self.alpha:g}, at most"
             f" {self.max_episodes} episodes{narrow}, seed {self.seed}, inconclusive:"
             f" {self.inconclusive}, action error <= {self.max_action_error:g}"
-            f"{perturbed}{asked}{variants}"
+            f"{perturbed}{asked}{seen}{variants}"
         )
 
 
@@ -105,7 +117,9 @@ class Option:
     @property
     def switch(self) -> str:
         """Its name on pytest's command line."""
-        singular = {"policies": "policy", "variants": "variant"}.get(self.field, self.field)
+        singular = {"policies": "policy", "variants": "variant", "inputs": "input"}.get(
+            self.field, self.field
+        )
         return "--drlc-" + singular.replace("_", "-")
 
 
@@ -115,15 +129,32 @@ CHIPS = ("cortex-m0", "cortex-m4", "cortex-m7", "cortex-m55")
 OPTIONS = (
     Option(
         "policies",
-        "policy to judge: a baseline's id, an SB3 .zip, an .onnx file, module:attribute of a"
-        " torch module, or a glob; repeatable (default: every baseline)",
+        "policy to judge: a baseline's id, an SB3 .zip, an .onnx or TorchScript file,"
+        " module:attribute of a torch module, or a glob; repeatable (default: every baseline)",
         str, (), multiple=True, metavar="POLICY",
     ),
     Option(
         "env",
-        "environment of the policies that are not baselines, for example Hopper-v5 or"
-        " Ant-v4:pad_observation=84",
+        "environment of the policies that are not baselines, for example Hopper-v5,"
+        " Ant-v4:pad_observation=84 or package.module:make_env",
         str, None, metavar="ENV",
+    ),
+    Option(
+        "observations",
+        "recorded observations (.npy, .npz, .parquet, or a folder of them) to compare actions and"
+        " calibrate on instead of rollouts; makes --drlc-env optional",
+        Path, None, metavar="PATH",
+    ),
+    Option(
+        "output", "the output of ONNX files that is the action (default: action, actions, mean, or"
+        " the only one that fits)",
+        str, "", metavar="NAME",
+    ),
+    Option(
+        "inputs",
+        "the value of an input of ONNX files that is not the observation, such as time_step=0;"
+        " repeatable",
+        named_number, (), multiple=True, metavar="NAME=NUMBER",
     ),
     Option(
         "variants",
@@ -203,6 +234,11 @@ OPTIONS = (
     ),
     Option(
         "sweep", "run the pruning sweeps, which take minutes for each policy", str, False, flag=True
+    ),
+    Option(
+        "plan",
+        "say what the retention gates would cost, episodes and minutes expected, and run nothing",
+        str, False, flag=True,
     ),
     Option("no_cache", "measure every episode again", str, False, flag=True),
     Option(

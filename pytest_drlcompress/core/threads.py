@@ -5,6 +5,7 @@ for vectors of 10,000 numbers, and they spin while they wait for the next.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType, TracebackType
 from typing import Any
 
@@ -52,6 +53,12 @@ class OneThread:
         self._holders -= 1
         if not self._holders:
             self._limits.restore_original_limits()
+
+
+@cache
+def one_thread() -> OneThread:
+    """The one of this process, whose limits they are: rollouts may overlap, in any order."""
+    return OneThread()
 
 
 def limit_openmp_here() -> None:

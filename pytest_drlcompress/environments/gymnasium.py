@@ -56,7 +56,7 @@ class GymnasiumVectorEnv:
             shape, dtype, action = spec.spaces
         self.observations: NDArray[Any] = np.zeros((slots, *shape), dtype)
         self.failures: dict[int, EpisodeError] = {}
-        self._discrete = action.discrete
+        self._integer = action.discrete and not action.shape
 
     def reset(self, slot: int, seed: int) -> None:
         """Start the episode of ``seed`` in ``slot``."""
@@ -73,7 +73,7 @@ class GymnasiumVectorEnv:
         rewards, over = np.zeros(self.slots), np.zeros(self.slots, np.bool_)
         self.failures = {}
         for slot in np.flatnonzero(busy).tolist():
-            action = int(actions[slot]) if self._discrete else actions[slot]
+            action = int(actions[slot]) if self._integer else actions[slot]
             try:
                 observation, reward, terminated, truncated, _ = self._envs[slot].step(action)
                 self.observations[slot] = observation

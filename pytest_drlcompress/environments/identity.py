@@ -61,6 +61,8 @@ class _Facts:
         """JSON builtins, equal whenever and wherever the environment is."""
         made = env.unwrapped.spec
         registered = [] if made is None else [self._registered(made)]
+        if ":" in spec.id:
+            self._modules.add(spec.id.partition(":")[0])  # of a factory, or what registers the id
         layer: Any = env
         while True:
             self._layer(layer)
@@ -165,7 +167,7 @@ def _figures(value: Any, what: str) -> Any:
         return [str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest()]
     if isinstance(value, gym.spaces.Box):
         return [_figures(bound, what) for bound in (value.low, value.high)]
-    if isinstance(value, gym.spaces.Discrete):
+    if isinstance(value, gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
         return repr(value)
     raise NoSourceError(
         f"{what} is an object of {type(value).__name__}, whose state cannot be compared"

@@ -133,7 +133,7 @@ class EpisodeNoise:
             self._deviation = perturbation.observation_noise * scale
         self._sensor = np.zeros((_BLOCK, slots, *(() if scale is None else scale.shape)))
         self._actuator = np.zeros((_BLOCK, slots, *action.shape))
-        self._random_action = np.zeros((_BLOCK, slots), np.int64)
+        self._random_action = np.zeros((_BLOCK, slots, *action.shape), np.int64)
 
     def begin(self, slot: int, seed: int) -> None:
         """Restart the slot's random numbers."""
@@ -175,8 +175,8 @@ class EpisodeNoise:
         if self._deviation is not None:
             self._sensor[:, slot] = generator.standard_normal(self._sensor[:, slot].shape)
         if self._action_noise and self._action.discrete:
-            self._actuator[:, slot] = generator.random(_BLOCK)
-            self._random_action[:, slot] = generator.integers(self._action.n, size=_BLOCK)
+            self._actuator[:, slot] = generator.random(self._actuator[:, slot].shape)
+            self._random_action[:, slot] = self._action.random_integers(generator, _BLOCK)
         elif self._action_noise:
             self._actuator[:, slot] = generator.standard_normal(self._actuator[:, slot].shape)
 

@@ -10,8 +10,12 @@ A specification is text, so that it fits an option, an ini file and a record::
 appends ``1 - t/T`` (sb3-contrib's ``TimeFeatureWrapper``): some published policies were
 trained with such inputs. Neither is ever guessed. Every other key goes to ``gymnasium.make``,
 but for the preprocessing of an Atari game (``environments.atari.spec``).
+
+``package.module:make_env`` names a function or class that makes the environment instead; the keys
+are its arguments.
 """
 
+import importlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,45 +25,101 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import EnvironmentSpecError, OptionTextError
+from pytest_drlcompress.core.imports import current_directory_importable
 from pytest_drlcompress.core.key_values import Scalar, format_options, parse_options
 from pytest_drlcompress.environments.atari.spec import AtariSpec
 
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """How far beyond a bound, relative to it, an action still counts as rounded."""
 
+_MANY = 2**31
+"""More choices than any policy has: their number is not known."""
+
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """What an action may be: a box ``[low, high]`` or one of ``n`` integers.
+    """What an action may be: a box ``[low, high]``, one of ``n`` integers, or several such.
 
-    ``low`` and ``high`` are float32 of the action's shape; ``n`` is 0 for a box.
+    ``low`` and ``high`` are float32 of the action's shape; ``n`` is 0 for a box. Integers count
+    from ``start``. ``sizes`` are the choices of each of several integers (MultiDiscrete;
+    MultiBinary: 2 each), in the order of the flattened ``shape``.
     """
 
     shape: tuple[int, ...]
     low: NDArray[np.float32]
     high: NDArray[np.float32]
     n: int = 0
+    start: int = 0
+    sizes: tuple[int, ...] = ()
 
     @property
     def discrete(self) -> bool:
-        """Whether actions are integers ``0 .. n - 1``."""
-        return self.n > 0
+        """Whether actions are integers."""
+        return self.n > 0 or bool(self.sizes)
+
+    @property
+    def least(self) -> float:
+        """A bound that holds in every dimension: what is not below it is not too low."""
+        return float(self.start if self.discrete else self.low.max())
+
+    @property
+    def most(self) -> float:
+        """A bound that holds in every dimension: what is not above it is not too high."""
+        if self.discrete:
+            return float(min(self.sizes) - 1 if self.sizes else self.start + self.n - 1)
+        return float(self.high.min())
 
     def contains(self, actions: NDArray[Any]) -> bool:
         """Whether every action of a batch ``(batch, *shape)`` lies inside; NaN never does.
 
         Rounding is forgiven: ONNX Runtime's own tanh reaches 1.0000002.
         """
+        if self.sizes:
+            sizes = np.reshape(self.sizes, self.shape)
+            return bool(np.all((actions >= 0) & (actions < sizes)))
         if self.discrete:
-            return bool(np.all((actions >= 0) & (actions < self.n)))
+            return bool(np.all((actions >= self.start) & (actions < self.start + self.n)))
         low, high = self.low.astype(np.float64), self.high.astype(np.float64)
-        slack = _ROUNDING * np.maximum(np.abs(low), np.abs(high))
+        slack = self._rounding(actions) * np.maximum(np.abs(low), np.abs(high))
         return bool(np.all((actions >= low - slack) & (actions <= high + slack)))
+
+    def random_integers(self, generator: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """``(count, *shape)`` uniformly random actions of a discrete space."""
+        if not self.sizes:
+            return self.start + generator.integers(self.n, size=count)
+        return generator.integers(0, np.reshape(self.sizes, self.shape), (count, *self.shape))
+
+    @staticmethod
+    def _rounding(actions: NDArray[Any]) -> float:
+        half = actions.dtype == np.float16
+        return 4 * float(np.finfo(np.float16).eps) if half else _ROUNDING
+
+    def cause_outside(self, actions: NDArray[Any]) -> str:
+        """Why ``actions`` ``(batch, *shape)``, which are not all inside, may be outside."""
+        if self.discrete:
+            if self.start and np.all((actions >= 0) & (actions < self.n)):
+                return f"it counts from 0, the environment from {self.start}: add that in the model"
+            return "it looks exported with another number of actions"
+        if not np.isfinite(actions).all():
+            return "NaN and infinity come of overflow, or of damaged weights"
+        if np.abs(actions).max() <= 1 + _ROUNDING:
+            return (
+                "all of it lies in [-1, 1]: it looks exported before it is scaled to the action"
+                " bounds; build that into the model"
+            )
+        return (
+            "it looks exported before squashing (tanh) or clipping; build squashing or clipping"
+            " into the model"
+        )
 
     def describe(self) -> str:
         """``Box [-1, 1] of 6`` or ``Discrete 4``, for messages."""
+        if self.sizes:
+            listed = ", ".join(map(str, self.sizes[:8])) + (", ..." if len(self.sizes) > 8 else "")
+            return f"MultiDiscrete [{listed}] of shape {self.shape}"
         if self.discrete:
-            return f"Discrete {self.n}"
+            counted = f"Discrete {self.n}" if self.n < _MANY else "integers"
+            return f"{counted} from {self.start}" if self.start else counted
         return f"Box [{self.low.min():g}, {self.high.max():g}] of shape {self.shape}"
 
 
@@ -133,7 +193,7 @@ class EnvSpec:
 
             return make_atari(self.id, atari)
         try:
-            env: gym.Env[Any, Any] = gym.make(self.id, **kwargs)
+            env = _make(self.id, kwargs)
         except Exception as error:  # Gymnasium passes on whatever a third-party constructor raises
             raise EnvironmentSpecError(
                 f"environment {str(self)!r} cannot be made: {_one_line(error)}"
@@ -157,33 +217,53 @@ class EnvSpec:
         """Observation shape and dtype, and the action specification.
 
         Raises:
-            EnvironmentSpecError: spaces other than Box observations and Box or Discrete actions.
+            EnvironmentSpecError: observations other than Box, or actions other than Box, Discrete,
+                MultiDiscrete and MultiBinary.
         """
-        env = self.make()
-        try:
-            observation, action = env.observation_space, env.action_space
-        finally:
-            env.close()
+        observation, action = self._gym_spaces
         if not isinstance(observation, gym.spaces.Box):
             raise EnvironmentSpecError(
                 f"environment {str(self)!r} has {observation} observations; only Box is supported"
             )
+        empty = np.zeros(0, np.float32)
         if isinstance(action, gym.spaces.Discrete):
-            empty = np.zeros(0, np.float32)
-            if action.start != 0:
-                raise EnvironmentSpecError(
-                    f"environment {str(self)!r}: Discrete actions must start at 0"
-                )
-            spec = ActionSpec((), empty, empty, int(action.n))
+            spec = ActionSpec((), empty, empty, int(action.n), int(action.start))
+        elif isinstance(action, gym.spaces.MultiDiscrete) and not np.any(action.start):
+            spec = ActionSpec(
+                tuple(action.shape), empty, empty, sizes=tuple(map(int, action.nvec.ravel()))
+            )
+        elif isinstance(action, gym.spaces.MultiBinary):
+            shape = tuple(action.shape)
+            spec = ActionSpec(shape, empty, empty, sizes=(2,) * int(np.prod(shape)))
         elif isinstance(action, gym.spaces.Box):
             low, high = action.low.astype(np.float32), action.high.astype(np.float32)
             spec = ActionSpec(tuple(action.shape), low, high)
         else:
             raise EnvironmentSpecError(
-                f"environment {str(self)!r} has {action} actions; only Box and Discrete are"
-                " supported"
+                f"environment {str(self)!r} has {action} actions; Box, Discrete, MultiDiscrete from"
+                " 0 and MultiBinary are supported"
             )
         return tuple(observation.shape), np.dtype(observation.dtype), spec
+
+    @cached_property
+    def _gym_spaces(self) -> tuple[gym.Space[Any], gym.Space[Any]]:
+        env = self.make()
+        try:
+            return env.observation_space, env.action_space
+        finally:
+            env.close()
+
+    @property
+    def simulated(self) -> bool:
+        """Whether there is an environment to step, and so returns."""
+        return True
+
+    @property
+    def observation_bounds(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The smallest and the largest observation, each of the observation's shape and dtype."""
+        _ = self.spaces  # refuses what is no Box
+        box: Any = self._gym_spaces[0]
+        return box.low, box.high
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
@@ -200,6 +280,30 @@ class EnvSpec:
     def action(self) -> ActionSpec:
         """The action space."""
         return self.spaces[2]
+
+
+def _make(env_id: str, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
+    """A registered environment, or what ``package.module:factory`` returns.
+
+    Gymnasium reads ``package.module:Env-v0`` as an id that importing the module registers, and so
+    does this: only the name of something callable in the module is taken as a factory.
+    """
+    module_name, colon, attribute = env_id.partition(":")
+    if not colon:
+        return gym.make(env_id, **kwargs)
+    with current_directory_importable():
+        factory = getattr(importlib.import_module(module_name), attribute, None)
+        if not callable(factory):
+            return gym.make(env_id, **kwargs)
+        env = factory(**kwargs)
+    if not isinstance(env, gym.Env):
+        raise TypeError(f"{env_id} returned a {type(env).__name__}, not a gymnasium.Env")
+    return env
+
+
+def network_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """What a torch network takes for observations of ``dtype``: bytes as they are, else float32."""
+    return np.dtype(np.uint8 if np.dtype(dtype) == np.uint8 else np.float32)
 
 
 def _padded(env: gym.Env[Any, Any], zeros: int) -> gym.Env[Any, Any]:

@@ -123,8 +123,7 @@ class _Running:
         self._envs, self._on_start, self._noise = envs, on_start, noise
         self._action, self._coming = action, iter(seeds)
         # what is inside these is inside the action space, in every dimension
-        self._least = 0 if action.discrete else action.low.max()
-        self._most = action.n - 1 if action.discrete else action.high.min()
+        self._least, self._most = action.least, action.most
         slots = envs.slots
         self.busy: NDArray[np.bool_] = np.zeros(slots, np.bool_)
         self.count = 0
@@ -200,7 +199,8 @@ class _Running:
             if not action.contains(actions[slot : slot + 1]):
                 value = np.array2string(np.asarray(actions[slot]), precision=4, threshold=8)
                 message = f"action {value} at {self._where(slot)} is outside {action.describe()}"
-                self._fail(slot, ActionError(message))
+                cause = action.cause_outside(np.asarray(actions[slot : slot + 1]))
+                self._fail(slot, ActionError(message, cause))
 
     def advance(self, rewards: NDArray[np.float64], over: NDArray[np.bool_]) -> None:
         """Count the step that was made; hand out what ended and start what comes next."""

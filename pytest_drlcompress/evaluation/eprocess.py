@@ -16,7 +16,7 @@ supermartingale, so by Ville's inequality it *ever* reaches ``1 / a`` with proba
 most ``a``, however often one looks (Waudby-Smith and Ramdas, "Estimating means of
 bounded random variables by betting", JRSS B 2024; Ville 1939). This holds *given the pool*,
 whenever its bounds hold: ``POOL_SHARE`` of ``alpha`` is kept for the pools whose bounds do not, and
-the bettors have the rest.
+the bettors have ``BETTING_SHARE`` of it.
 
 **Returns outside the range.** A share ``l`` is bankrupt when a return loses it everything, at
 ``y <= -L / l``: the largest one just beyond the range, the smallest one 33 times as far. A bankrupt
@@ -49,8 +49,15 @@ Large ones decide tight tasks soon, those in the middle noisy ones; small ones s
 WEIGHTS = (0.03, 0.07, 0.25, 0.30, 0.35)
 """The part of the wealth that each share begins with."""
 
-POOL_SHARE = 0.05
-"""The part of ``alpha`` kept for a pool whose mean is further off than its bounds say."""
+BETTING_SHARE = 0.9
+"""The part of ``alpha`` that the bettors have."""
+
+POOL_SHARE = 0.02
+"""The part of ``alpha`` kept for a pool whose mean is further off than its bounds say.
+
+One pool in a thousand at the default ``alpha``. What is left of ``alpha`` is for bounds that hold a
+little less often than they say, as those of very skewed returns may.
+"""
 
 ROUNDING = 5e-4
 """How far an end of the interval may lie outside the exact one (relative to ends beyond 1)."""
@@ -78,7 +85,7 @@ class ReturnRange:
 
 def log_threshold(alpha: float) -> float:
     """What the logarithm of an e-value must reach to decide."""
-    return -math.log((1 - POOL_SHARE) * alpha)
+    return -math.log(BETTING_SHARE * alpha)
 
 
 def log_e_values(

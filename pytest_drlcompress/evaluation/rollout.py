@@ -113,18 +113,18 @@ class RandomActor:
         """One draw for each slot."""
         generators = [self._generators.get(slot, self._idle) for slot in range(len(observations))]
         if self.action.discrete:
-            return np.array([int(g.integers(self.action.n)) for g in generators])
+            return np.concatenate([self.action.random_integers(g, 1) for g in generators])
         low, high = _finite_bounds(self.action)
         return np.stack([g.uniform(low, high) for g in generators]).astype(np.float32)
 
 
 class ZeroActor:
-    """The zero action (for a box that excludes zero: its nearest point; discrete: action 0)."""
+    """The zero action (for a box that excludes zero: its nearest point; discrete: the first)."""
 
     def __init__(self, action: ActionSpec) -> None:
         self.action = action
         if action.discrete:
-            self._still: NDArray[Any] = np.zeros((), np.int64)
+            self._still: NDArray[Any] = np.full(action.shape, action.start, np.int64)
         else:
             self._still = np.clip(np.zeros(action.shape, np.float32), action.low, action.high)
 

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from contextlib import closing
 
-from pytest_drlcompress.core.errors import ArtifactError, EpisodeError
+from pytest_drlcompress.core.errors import ActionError, ArtifactError, EpisodeError
 from pytest_drlcompress.core.progress import gate_line
 from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.environments.bounds import return_bounds
@@ -18,6 +18,11 @@ from pytest_drlcompress.gates.budgets import Budgets
 from pytest_drlcompress.gates.diagnosis import hint
 from pytest_drlcompress.gates.kinds import RETENTION
 from pytest_drlcompress.workbench.candidate import Candidate
+
+NO_SIMULATOR = (
+    "Recorded observations have no returns, and no environment was named: say --drlc-env where it"
+    " can be stepped."
+)
 
 
 def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
@@ -35,6 +40,9 @@ def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
     perturb = budgets.perturbation(settings)
     gate = f"{RETENTION.name} under {perturb}" if perturb else RETENTION.name
     conditions = f"{loaded.policy.env} {perturb}".strip()
+    if not loaded.policy.env.simulated:
+        unmeasured = candidate.verdict(gate, asked.min_retention)
+        return unmeasured(state=State.NOT_MEASURED, reason=NO_SIMULATOR, unit="episodes")
     started = time.monotonic()
     seen = DistinctEpisodes()
     try:
@@ -56,7 +64,10 @@ def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
                 )
     except (EpisodeError, ArtifactError) as error:
         refused = candidate.verdict(gate, asked.min_retention)
-        return refused(state=State.FAIL, reason=f"{error}.", unit="episodes", alpha=asked.alpha)
+        reason = f"{error}."
+        if isinstance(error, ActionError) and error.cause:
+            reason += f"\n    {error.cause[0].upper()}{error.cause[1:]}."
+        return refused(state=State.FAIL, reason=reason, unit="episodes", alpha=asked.alpha)
     details = {
         **verdict.details,
         "distinct_episodes": seen.count,

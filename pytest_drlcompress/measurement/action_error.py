@@ -18,7 +18,7 @@ class ActionError:
     ``high - low`` of their dimension, ``by_dimension`` the mean of each (``(actions,)``) and
     ``sqnr_db`` the signal-to-quantization-noise ratio 10 log10(sum a^2 / sum (a - b)^2) in dB,
     infinite where there is no error. For discrete actions ``mean`` is the share of greedy
-    actions changed, ``maximum`` 1 or 0.
+    actions changed (in any of their integers), ``maximum`` 1 or 0.
     """
 
     mean: float
@@ -45,7 +45,7 @@ def compare_actions(
 ) -> ActionError:
     """The error of ``actual`` against ``expected``, both ``(count, *action_shape)``."""
     if action.discrete:
-        changed = expected != actual
+        changed = (expected != actual).reshape(len(expected), -1).any(axis=1)
         share = float(changed.mean())
         return ActionError(share, float(changed.any()), len(expected), float("nan"))
     exact = expected.reshape(len(expected), -1).astype(np.float64)

@@ -67,7 +67,7 @@ def export_program(
     Raises:
         PolicyError: torch cannot trace the network.
     """
-    kind = torch.uint8 if np.dtype(dtype).kind == "u" else torch.float32
+    kind = torch.uint8 if np.dtype(dtype) == np.uint8 else torch.float32
     # two rows: torch specialises a dynamic dimension that is 1 in the example
     example = torch.zeros((2, *observation_shape), dtype=kind)
     decompositions = torch.export.default_decompositions()

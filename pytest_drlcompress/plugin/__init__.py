@@ -9,6 +9,7 @@ from pytest_drlcompress.plugin.hooks import (
     pytest_generate_tests,
     pytest_report_header,
     pytest_runtest_setup,
+    pytest_runtestloop,
     pytest_sessionfinish,
     pytest_terminal_summary,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "pytest_generate_tests",
     "pytest_report_header",
     "pytest_runtest_setup",
+    "pytest_runtestloop",
     "pytest_sessionfinish",
     "pytest_terminal_summary",
     "variant",

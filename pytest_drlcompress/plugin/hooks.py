@@ -49,6 +49,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     session.config.stash[RUN].collected(session.items)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run nothing where only the plan was asked for."""
+    return session.config.stash[RUN].planned(session.items)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Refuse a marker with an unknown budget."""
     budgets.check_marker(item)

@@ -58,5 +58,7 @@ def read_settings(config: "pytest.Config") -> Settings:
         raise pytest.UsageError(str(error)) from None
     cache = not values.pop("no_cache")
     values["baselines"] = config.rootpath / values["baselines"]
+    if values["observations"] is not None:
+        values["observations"] = config.invocation_params.dir / values["observations"]
     values["report"] = tuple(config.invocation_params.dir / path for path in values["report"])
     return Settings(**values, cache=cache, from_cli=frozenset(from_cli))

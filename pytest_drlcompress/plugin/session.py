@@ -5,8 +5,10 @@ reports, and the ids of all gates inside ``workeroutput``, so that the controlle
 gate that never reported.
 """
 
+import contextlib
 import importlib.util
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ import pytest
 
 from pytest_drlcompress.core.errors import ArtifactError, DrlcError
 from pytest_drlcompress.core.settings import Settings
-from pytest_drlcompress.gates.kinds import GATE_KINDS
+from pytest_drlcompress.gates.kinds import GATE_KINDS, RETENTION
 from pytest_drlcompress.plugin.benchmark_compare import Comparison, find_named_run
 from pytest_drlcompress.plugin.benchmarking import provide_benchmark
 from pytest_drlcompress.plugin.options import read_settings
@@ -75,6 +77,34 @@ class Run:
             if not fixtures.isdisjoint(getattr(item, "fixturenames", ()))
         )
 
+    def planned(self, items: Sequence[pytest.Item]) -> bool | None:
+        """Note what the retention gates among ``items`` would cost; ``None`` if not asked for.
+
+        Raises:
+            pytest.UsageError: a policy, variant or environment that cannot be loaded.
+        """
+        if not self.settings.plan or self.config.option.collectonly:
+            return None
+        from pytest_drlcompress.gates.budgets import read_budgets
+        from pytest_drlcompress.gates.plan import plan_gate, plan_lines
+
+        gates = []
+        try:
+            for item in items:
+                if RETENTION.fixture not in getattr(item, "fixturenames", ()):
+                    continue
+                parameters = item.callspec.params  # type: ignore[attr-defined]
+                candidate = self.bench.candidate(
+                    str(parameters["_drlc_policy_text"]), str(parameters["variant"])
+                )
+                limit = read_budgets(item).limit(RETENTION.limit, self.settings)
+                assert limit is not None  # it has a default
+                gates.append((candidate.loaded, plan_gate(candidate, limit)))
+            self.notes.extend(plan_lines(gates, self.settings))
+        except DrlcError as error:
+            raise pytest.UsageError(str(error)) from None
+        return True
+
     def on_report(self, report: pytest.TestReport) -> None:
         """Take the verdicts out of a test's report."""
         if self.worker:
@@ -98,7 +128,8 @@ class Run:
             output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
             output[_GATES_OUTPUT] = sorted(self.gates)
             return
-        stopped = session.shouldstop or session.shouldfail or session.config.option.collectonly
+        only_looked = session.config.option.collectonly or self.settings.plan
+        stopped = session.shouldstop or session.shouldfail or only_looked
         lost = sorted(self.gates - self.reported)
         if lost and not stopped:
             self.notes.append(f"{len(lost)} gates never reported a result: {', '.join(lost[:5])}")
@@ -108,7 +139,7 @@ class Run:
             # xdist can end so, when the workers that broke are gone before they say what they ran
             self.notes.append("an internal error ended the run early: see above")
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
-        if session.config.option.collectonly:
+        if only_looked:
             return
         self.notes.extend(self.results.notes)
         if self.settings.record or self.settings.record_new:
@@ -131,12 +162,15 @@ class Run:
             DrlcError: one of them does not exist, cannot be read or does not fit.
         """
         settings = self.settings
-        if not (settings.policies or settings.variants or settings.env or settings.perturb):
+        asked = (settings.policies, settings.variants, settings.env, settings.perturb)
+        if not (any(asked) or settings.observations):
             return
         from pytest_drlcompress.compression.variant import Variant
         from pytest_drlcompress.environments.perturbation import Perturbation
         from pytest_drlcompress.environments.spec import EnvSpec
 
+        if settings.observations:
+            _ = self.bench.tools.recording  # reads it
         for variant in map(Variant, settings.variants):
             if variant.recipe is not None:
                 self.bench.tools.registry.resolve(variant.recipe)
@@ -147,8 +181,24 @@ class Run:
         if settings.env is not None:
             _ = EnvSpec.parse(settings.env).spaces
         if settings.policies:
-            for policy in self.bench.policy_texts():
-                self.bench.load(policy)
+            for text in self.bench.policy_texts():
+                self.bench.load(text)
+            self.notes.extend(self._interfaces())
+
+    def _interfaces(self) -> list[str]:
+        """What was chosen among inputs and outputs of ONNX files that have more than a policy's."""
+        lines = []
+        for text in self.bench.policy_texts():
+            policy = self.bench.load(text).policy
+            chosen = policy.provenance.get("interface", ())
+            lines += [f"{policy.origin}: {note}" for note in chosen]
+            for variant in self.settings.variants:
+                candidate = self.bench.candidate(text, variant)
+                if candidate.variant.file is not None:
+                    with contextlib.suppress(DrlcError):  # its gates will say so
+                        chosen = candidate.artifact.provenance.get("interface", ())
+                        lines += [f"{variant}: {note}" for note in chosen]
+        return list(dict.fromkeys(lines))
 
     def _report(self, session: pytest.Session) -> None:
         from pytest_drlcompress.reporting.report import make_report
@@ -231,6 +281,8 @@ def start(config: pytest.Config) -> None:
     config.stash[RUN] = run
     if settings.record or settings.record_new:
         _refuse_recording(config, settings)
+    if settings.plan and (config.getoption("numprocesses", None) or config.getoption("tx", None)):
+        raise pytest.UsageError("--drlc-plan runs nothing: leave out -n")
     if any(path.suffix == ".html" for path in settings.report):
         _need_plots()
     try:

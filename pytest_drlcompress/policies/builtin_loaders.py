@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.loader import LoadOptions, PolicyLoader
 from pytest_drlcompress.policies.policy import Policy
 
@@ -63,12 +64,13 @@ class Sb3Loader:
             PolicyError: a zip that cannot be read, does not fit, or lacks its statistics.
             UntrustedPickleError: they would have to be unpickled, which ``options`` do not allow.
         """
-        from pytest_drlcompress.policies.sb3.load import policy_from_zip
+        from pytest_drlcompress.policies.sb3.load import policy_from_zip, spec_of
         from pytest_drlcompress.policies.sb3.vecnormalize import find_vecnormalize
         from pytest_drlcompress.policies.sb3.zip import read_zip
 
         path = _existing(text)
-        env = options.environment(text)
+        unnamed = options.env is None and options.recording is not None
+        env: EnvSpec | None = None if unnamed else options.environment(text)
         saved = read_zip(path)
         if options.vecnormalize is None:
             statistics = find_vecnormalize(path)
@@ -82,7 +84,7 @@ class Sb3Loader:
             none = options.vecnormalize == _NO_VECNORMALIZE
             statistics = None if none else Path(options.vecnormalize)
         return policy_from_zip(
-            saved, env, policy_id="", vecnormalize=statistics, trust=options.trust
+            saved, env or spec_of(saved), policy_id="", vecnormalize=statistics, trust=options.trust
         )
 
 
@@ -102,7 +104,27 @@ class OnnxLoader:
         from pytest_drlcompress.policies.onnx_file import load_onnx
 
         path = _existing(text)
-        return load_onnx(path, options.environment(text))
+        env = options.env if options.recording else options.environment(text)
+        return load_onnx(path, env, recording=options.recording, interface=options.interface)
+
+
+class TorchScriptLoader:
+    """A TorchScript file (``torch.jit.save``)."""
+
+    def matches(self, text: str) -> bool:
+        """By its suffix."""
+        return Path(text).suffix.lower() in (".pt", ".jit", ".ts")
+
+    def load(self, text: str, options: LoadOptions) -> Policy:
+        """The file, converted to ONNX.
+
+        Raises:
+            PolicyError: a file that cannot be read or converted, or does not fit.
+        """
+        from pytest_drlcompress.policies.torchscript import load_torchscript
+
+        env = options.env if options.recording else options.environment(text)
+        return load_torchscript(_existing(text), env, options.recording, options.interface)
 
 
 class TorchLoader:
@@ -120,10 +142,11 @@ class TorchLoader:
         """
         from pytest_drlcompress.policies.torch_module import load_torch
 
-        return load_torch(text, options.environment(text))
+        env = options.env if options.recording else options.environment(text)
+        return load_torch(text, env, recording=options.recording)
 
 
-FILE_LOADERS: tuple[PolicyLoader, ...] = (Sb3Loader(), OnnxLoader())
+FILE_LOADERS: tuple[PolicyLoader, ...] = (Sb3Loader(), OnnxLoader(), TorchScriptLoader())
 
 
 def builtin_loaders(baselines: Path) -> tuple[PolicyLoader, ...]:

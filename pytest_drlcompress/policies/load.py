@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_drlcompress.core.errors import DrlcError, PolicyError
+from pytest_drlcompress.environments.recorded import Recording
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.builtin_loaders import FILE_LOADERS, RECORD, builtin_loaders
 from pytest_drlcompress.policies.loader import LoadOptions, PolicyLoader
+from pytest_drlcompress.policies.onnx_interface import Interface
 from pytest_drlcompress.policies.policy import Policy, check_network
 
 
@@ -20,13 +22,15 @@ def load_policy_source(
     vecnormalize: str | None,
     baselines: Path,
     loaders: Sequence[PolicyLoader] = (),
+    recording: Recording | None = None,
+    interface: Interface | None = None,
 ) -> Policy:
     """The policy that ``text`` names, by the first loader that it matches.
 
     ``loaders`` are the user's own, asked first. Otherwise ``text`` is a folder in the safe
-    format or the id of one under ``baselines``, an SB3 ``.zip``, an ``.onnx`` file, or
-    ``module:attribute``; all but the first need ``env``. The other options are those of
-    ``LoadOptions``.
+    format or the id of one under ``baselines``, an SB3 ``.zip``, an ``.onnx`` file, a TorchScript
+    file, or ``module:attribute``; all but the first need ``env``, or a ``recording`` of
+    observations. The other options are those of ``LoadOptions``.
 
     Raises:
         PolicyError: nothing of that name, or it cannot be loaded or does not fit.
@@ -34,7 +38,7 @@ def load_policy_source(
         BaselineError: a damaged baseline.
         EnvironmentSpecError: the environment cannot be made.
     """
-    options = LoadOptions(env, trust, vecnormalize)
+    options = LoadOptions(env, trust, vecnormalize, recording, interface or Interface())
     for own in loaders:
         if own.matches(text):
             return _by_own(own, text, options)
@@ -63,7 +67,7 @@ def expand(text: str, loaders: Sequence[PolicyLoader] = ()) -> list[str]:
     ]
     if not policies:
         others = f" ({len(found)} other files match)" if found else ""
-        raise PolicyError(f"{text!r} matches no .zip, .onnx or baseline folder{others}")
+        raise PolicyError(f"{text!r} matches no .zip, .onnx, .pt or baseline folder{others}")
     return policies
 
 
@@ -97,6 +101,6 @@ def _unknown(text: str, baselines: Path) -> PolicyError:
     guess = f"; did you mean {close[0]!r}?" if close else ""
     listing = ", ".join(known) or f"none under {baselines}"
     return PolicyError(
-        f"policy {text!r} is not a baseline (known: {listing}), an SB3 .zip, an .onnx file, or"
-        f" module:attribute{guess}"
+        f"policy {text!r} is not a baseline (known: {listing}), an SB3 .zip, an .onnx file, a"
+        f" TorchScript .pt, or module:attribute{guess}"
     )

@@ -1,10 +1,12 @@
 """What loads a policy from the text that names it: the protocol, for own loaders as well."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.environments.recorded import Recording
 from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.policies.onnx_interface import Interface
 from pytest_drlcompress.policies.policy import Policy
 
 
@@ -14,12 +16,15 @@ class LoadOptions:
 
     ``env`` is ``--drlc-env``; ``trust`` allows reading pickles; ``vecnormalize`` is the path of
     a zip's observation statistics, ``"none"`` to go without, or ``None`` to look for them beside
-    the zip.
+    the zip. ``recording`` holds recorded observations, which stand in for an environment.
+    ``interface`` is what is said of the inputs and outputs of ONNX files.
     """
 
     env: EnvSpec | None = None
     trust: bool = False
     vecnormalize: str | None = None
+    recording: Recording | None = None
+    interface: Interface = field(default_factory=Interface)
 
     def environment(self, text: str) -> EnvSpec:
         """The environment of the policy ``text``, which does not say it itself.
@@ -30,7 +35,8 @@ class LoadOptions:
         if self.env is None:
             raise PolicyError(
                 f"policy {text!r} does not say which environment it acts in: add --drlc-env, for"
-                " example --drlc-env=Hopper-v5"
+                " example --drlc-env=Hopper-v5, or name recorded observations with"
+                " --drlc-observations"
             )
         return self.env
 

@@ -7,6 +7,7 @@ rescaling to the action bounds, clipping, argmax. What they hold are buffers, no
 parameters, so that neither training nor pruning touches them.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -114,6 +115,52 @@ class Argmax(nn.Module):
         return torch.argmax(x, dim=-1)
 
 
+class ArgmaxParts(nn.Module):
+    """The greedy action of a MultiDiscrete policy: int64 ``(batch, len(sizes))``.
+
+    ``sizes`` are the numbers of choices, whose values stand one after the other.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = tuple(sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Indices of the largest of each part of ``x`` ``(batch, sum(sizes))``."""
+        parts = torch.split(x, list(self.sizes), dim=-1)
+        return torch.stack([torch.argmax(part, dim=-1) for part in parts], dim=-1)
+
+
+class LikelyBits(nn.Module):
+    """The likeliest action of a MultiBinary policy: int64 0 or 1 for each logit."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """1 where the probability of ``x`` ``(batch, n)`` is above one half."""
+        likely = torch.sigmoid(x)
+        # by argmax, through which pruning finds its way
+        return torch.argmax(torch.stack([torch.full_like(likely, 0.5), likely], dim=-1), dim=-1)
+
+
+class Reshape(nn.Module):
+    """From flat actions ``(batch, size)`` to ``(batch, *shape)``."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` in its new shape."""
+        return x.reshape(-1, *self.shape)
+
+
+class ChannelsFirst(nn.Module):
+    """Images ``(batch, height, width, channels)`` as ``(batch, channels, height, width)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What SB3's ``VecTransposeImage`` does."""
+        return x.permute(0, 3, 1, 2)
+
+
 _LAYERS: MappingProxyType[str, tuple[type[nn.Module], tuple[str, ...]]] = MappingProxyType(
     {
         "linear": (nn.Linear, ("in_features", "out_features")),
@@ -135,21 +182,42 @@ _LAYERS: MappingProxyType[str, tuple[type[nn.Module], tuple[str, ...]]] = Mappin
         "rescale": (Rescale, ("size",)),
         "clip": (Clip, ("size",)),
         "argmax": (Argmax, ()),
+        "argmax_parts": (ArgmaxParts, ("sizes",)),
+        "likely_bits": (LikelyBits, ()),
+        "reshape": (Reshape, ("shape",)),
+        "channels_first": (ChannelsFirst, ()),
+        "mish": (nn.Mish, ()),
+        "hardswish": (nn.Hardswish, ()),
+        "hardsigmoid": (nn.Hardsigmoid, ()),
+        "softplus": (nn.Softplus, ()),
+        "softsign": (nn.Softsign, ()),
+        "relu6": (nn.ReLU6, ()),
+        "selu": (nn.SELU, ()),
+        "celu": (nn.CELU, ()),
+        "logsigmoid": (nn.LogSigmoid, ()),
+        "tanhshrink": (nn.Tanhshrink, ()),
     }
 )
 _NAMES = MappingProxyType({cls: name for name, (cls, _) in _LAYERS.items()})
 _SIZED_BY: MappingProxyType[type[nn.Module], str] = MappingProxyType(
     {Normalize: "mean", Scale: "factor", Rescale: "half_range", Clip: "low"}
 )
-ACTIVATIONS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyType(
+_TUNABLE: MappingProxyType[type[nn.Module], tuple[str, ...]] = MappingProxyType(
     {
-        "ReLU": nn.ReLU,
-        "Tanh": nn.Tanh,
-        "ELU": nn.ELU,
-        "LeakyReLU": nn.LeakyReLU,
-        "SiLU": nn.SiLU,
-        "GELU": nn.GELU,
-        "Sigmoid": nn.Sigmoid,
+        nn.ELU: ("alpha",),
+        nn.CELU: ("alpha",),
+        nn.LeakyReLU: ("negative_slope",),
+        nn.GELU: ("approximate",),
+        nn.Softplus: ("beta", "threshold"),
+    }
+)
+"""Arguments that are described where they are not the default."""
+
+ACTIVATIONS: MappingProxyType[str, Callable[..., nn.Module]] = MappingProxyType(
+    {
+        cls.__name__: cls
+        for cls, _ in _LAYERS.values()
+        if cls.__module__ == "torch.nn.modules.activation"
     }
 )
 """Activation functions by the class name SB3 writes into a zip."""
@@ -236,4 +304,8 @@ def _describe(layer: nn.Module) -> Layer:
         else:
             value = getattr(layer, argument)
             described[argument] = list(value) if isinstance(value, tuple) else value
+    signature = inspect.signature(type(layer)).parameters
+    for argument in _TUNABLE.get(type(layer), ()):
+        if getattr(layer, argument) != signature[argument].default:
+            described[argument] = getattr(layer, argument)
     return described

@@ -3,38 +3,99 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx.external_data_helper import uses_external_data
 
 from pytest_drlcompress.core.errors import ArtifactError, PolicyError
+from pytest_drlcompress.environments.recorded import Recording, recorded_spec
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.onnx_graph.choices import count_choices
 from pytest_drlcompress.policies.image_advice import image_advice
+from pytest_drlcompress.policies.onnx_interface import Adapted, Interface, adapt
+from pytest_drlcompress.policies.onnx_read import read_onnx
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.factory import make_runtime
 
+DEFAULT = Interface()
+"""Nothing was said of inputs and outputs."""
 
-def load_onnx(path: Path, env: EnvSpec, policy_id: str = "") -> Policy:
+
+def load_onnx(
+    path: Path,
+    env: EnvSpec | None,
+    policy_id: str = "",
+    recording: Recording | None = None,
+    interface: Interface = DEFAULT,
+) -> Policy:
     """The policy in the ONNX file at ``path``, acting in ``env``.
 
-    One input ``(batch, *observation_shape)`` and one output ``(batch, *action_shape)`` that
-    lies in the action space (integers ``(batch,)`` for discrete actions). Weights kept in
-    files beside it are taken in. An empty ``policy_id`` becomes the file's stem.
+    Its observation is ``(batch, *observation_shape)`` and its action ``(batch, *action_shape)``,
+    inside the action space (integers ``(batch,)`` for discrete actions); other inputs and outputs
+    as ``onnx_interface`` says. Weights kept in files beside it are taken in. An empty
+    ``policy_id`` becomes the file's stem. Without ``env`` the spaces are those of the file, whose
+    inputs ``recording`` then holds.
 
     Raises:
         PolicyError: a file that cannot be read, does not fit ``env``, or leaves the action
             space on a zero observation.
         EnvironmentSpecError: the environment cannot be made.
     """
-    model = _read(path)
-    check_model(str(path), env, model)
+    return policy_from_model(
+        path, read_onnx(path), env, policy_id, recording=recording, interface=interface
+    )
+
+
+def policy_from_model(
+    path: Path,
+    model: bytes,
+    env: EnvSpec | None,
+    policy_id: str = "",
+    *,
+    recording: Recording | None,
+    interface: Interface,
+) -> Policy:
+    """``load_onnx`` of a ``model`` that was read from ``path``."""
+    try:
+        adapted = adapt_to(model, env, interface)
+        if env is None:
+            assert recording is not None
+            env = _recorded_spec(adapted.model, recording)
+    except ArtifactError as error:
+        raise PolicyError(f"{path}: {error}") from None
+    check_model(str(path), env, adapted.model)
     return Policy(
         id=policy_id or path.stem.lower(),
         env=env,
-        source=model,
+        source=adapted.model,
         origin=str(path),
-        provenance={"file": path.name},
+        provenance={"file": path.name, "interface": list(adapted.notes)},
     )
+
+
+def read_variant(path: Path, env: EnvSpec, interface: Interface) -> Adapted:
+    """The compressed policy in the ONNX file at ``path``, for ``env``.
+
+    Raises:
+        ArtifactError: it cannot be read or run, or what its inputs and outputs are is not clear.
+    """
+    try:
+        raw = read_onnx(path)
+    except PolicyError as error:
+        raise ArtifactError(str(error)) from None
+    return adapt_to(raw, env, interface)
+
+
+def adapt_to(raw: bytes, env: EnvSpec | None, interface: Interface) -> Adapted:
+    """``adapt`` to the spaces of ``env``."""
+    if env is None:
+        return adapt(raw, interface)
+    shape, _, action = env.spaces
+    return adapt(raw, interface, shape, action.shape, discrete=action.discrete)
+
+
+def _recorded_spec(model: bytes, recording: Recording) -> EnvSpec:
+    controller = make_runtime().load(model)
+    shape, dtype = controller.observation_shape, controller.observation_dtype
+    actions = controller.act(recording.rows(shape, dtype)[:2])
+    return recorded_spec(shape, dtype, actions)
 
 
 def check_model(where: str, env: EnvSpec, model: bytes) -> None:
@@ -68,25 +129,5 @@ def check_model(where: str, env: EnvSpec, model: bytes) -> None:
     if not action.contains(actions):
         raise PolicyError(
             f"{where}: leaves the action space {action.describe()}: a zero observation gives"
-            f" {actions[0].tolist()}; build squashing or clipping into the model"
+            f" {actions[0].tolist()}; {action.cause_outside(actions)}"
         )
-
-
-def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise PolicyError(f"{path}: no such file")
-    raw = path.read_bytes()
-    try:
-        model = onnx.load_model_from_string(raw)
-    except Exception:  # protobuf's DecodeError, which has no typed import
-        raise PolicyError(f"{path}: not an ONNX file, or truncated") from None
-    if not model.graph.node:
-        raise PolicyError(f"{path}: not an ONNX file, or one with an empty graph")
-    if not any(uses_external_data(tensor) for tensor in model.graph.initializer):
-        return raw
-    try:
-        whole = onnx.load(path)
-        return bytes(whole.SerializeToString())
-    except Exception as error:  # onnx raises its own classes, protobuf another above 2 GiB
-        text = " ".join(str(error).split())
-        raise PolicyError(f"{path}: its weights beside it cannot be read: {text}") from None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -67,7 +68,7 @@ def check_network(policy_id: str, env: EnvSpec, network: nn.Module) -> None:
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise PolicyError(f"policy {policy_id!r}: weights {name!r} contain NaN or infinity")
     shape, dtype, action = env.spaces
-    observations = torch.zeros((2, *shape), dtype=torch.uint8 if dtype.kind == "u" else None)
+    observations = torch.zeros((2, *shape), dtype=torch.uint8 if dtype == np.uint8 else None)
     try:
         with torch.no_grad():
             actions = network(observations)

@@ -13,8 +13,11 @@ from pytest_drlcompress.core.errors import ArtifactError
 
 _DTYPES = {
     "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
+    "tensor(bool)": np.bool_,
     "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
 }

@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pytest_drlcompress.environments.spec import network_dtype
+
 
 class TorchActor:
     """Acts as ``network`` does at the moment; implements ``evaluation.episodes.Actor``."""
@@ -17,7 +19,8 @@ class TorchActor:
     @torch.no_grad()
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Actions ``(batch, *action_shape)``."""
-        dtype = np.uint8 if observations.dtype.kind == "u" else np.float32
-        rows = torch.from_numpy(np.ascontiguousarray(observations, dtype))
+        rows = torch.from_numpy(
+            np.ascontiguousarray(observations, network_dtype(observations.dtype))
+        )
         actions: NDArray[Any] = self.network(rows).numpy()
         return actions

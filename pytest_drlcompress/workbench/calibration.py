@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
-from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.environments.spec import EnvSpec, network_dtype
 from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.runtime.torch import TorchActor
 
@@ -46,7 +46,7 @@ class OwnRollouts:
     def blank(self, count: int) -> Tensor:
         """Zeros, to trace a network."""
         shape, dtype, _ = self.env.spaces
-        return torch.zeros((count, *shape), dtype=torch.uint8 if dtype.kind == "u" else None)
+        return torch.zeros((count, *shape), dtype=torch.uint8 if dtype == np.uint8 else None)
 
     def sample(self, count: int) -> NDArray[Any]:
         """The same ``count`` observations for every call."""
@@ -88,4 +88,4 @@ class OwnRollouts:
         seen = np.concatenate(rows)
         if self.env.images:  # of which there is room for no more than were asked for
             seen = seen[np.linspace(0, len(seen) - 1, count).round().astype(int)]
-        return np.ascontiguousarray(seen, np.uint8 if seen.dtype.kind == "u" else np.float32)
+        return np.ascontiguousarray(seen, network_dtype(seen.dtype))

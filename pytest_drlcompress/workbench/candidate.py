@@ -12,10 +12,10 @@ from pytest_drlcompress.compression.recipe import Step
 from pytest_drlcompress.compression.step import StepKind
 from pytest_drlcompress.compression.variant import Variant
 from pytest_drlcompress.core.artifact import Artifact
-from pytest_drlcompress.core.errors import ArtifactError
 from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.core.verdict import Verdict
 from pytest_drlcompress.measurement.action_error import ActionError, measure_action_error
+from pytest_drlcompress.policies.onnx_file import read_variant
 from pytest_drlcompress.runtime.controller import Controller
 from pytest_drlcompress.workbench.loaded import LoadedPolicy
 
@@ -76,7 +76,10 @@ class Candidate:
         """
         loaded, recipe = self.loaded, self.variant.recipe
         if recipe is None:
-            return _read(self.variant, self.policy)
+            assert self.variant.file is not None
+            read = read_variant(self.variant.file, loaded.policy.env, loaded.tools.interface)
+            notes = {"interface": list(read.notes)}
+            return Artifact(read.model, self.policy, self.variant.id, notes)
         if loaded.folder is not None:
             stored = load_variant(loaded.folder, self.policy, str(recipe))
             if stored is not None:
@@ -126,11 +129,3 @@ class Candidate:
     def verdict(self, gate: str, limit: float | None) -> partial[Verdict]:
         """A verdict of this candidate; what was found is left to the caller."""
         return partial(Verdict, gate=gate, policy=self.policy, variant=self.id, limit=limit)
-
-
-def _read(variant: Variant, policy: str) -> Artifact:
-    assert variant.file is not None
-    try:
-        return Artifact(variant.file.read_bytes(), policy, variant.file.stem)
-    except OSError as error:
-        raise ArtifactError(f"variant {variant.text!r} cannot be read: {error}") from None

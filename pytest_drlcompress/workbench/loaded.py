@@ -22,6 +22,7 @@ from pytest_drlcompress.compression.pipeline import (
 )
 from pytest_drlcompress.compression.recipe import Recipe, parse_recipe
 from pytest_drlcompress.compression.registry import Registry
+from pytest_drlcompress.compression.step import Observations
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import ArtifactError
 from pytest_drlcompress.core.progress import progress_bar
@@ -30,6 +31,7 @@ from pytest_drlcompress.environments.engine import Engine
 from pytest_drlcompress.environments.engines import Engines
 from pytest_drlcompress.environments.identity import Identity, identify
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
+from pytest_drlcompress.environments.recorded import Recording, probe_part
 from pytest_drlcompress.evaluation.cache import EpisodeCache, episode_key, through_cache
 from pytest_drlcompress.evaluation.episodes import Episode
 from pytest_drlcompress.evaluation.eprocess import POOL_SHARE
@@ -38,6 +40,7 @@ from pytest_drlcompress.evaluation.reference import POOL_EPISODES, Reference
 from pytest_drlcompress.evaluation.references import measure_references
 from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.onnx_graph.choices import count_choices
+from pytest_drlcompress.policies.onnx_interface import Interface
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.controller import Controller, Runtime
 from pytest_drlcompress.runtime.factory import make_runtime
@@ -46,6 +49,7 @@ from pytest_drlcompress.workbench.calibration import (
     OwnRollouts,
     episodes_per_sample,
 )
+from pytest_drlcompress.workbench.recorded import RecordedObservations, evenly
 
 PROBE_SEEDS = 2**19 + 2**18 + 2**17
 """First seed of the episodes on which actions are compared: never those calibrated on."""
@@ -71,6 +75,12 @@ class Tools:
     runtime: Runtime
     executor: Executor
     cache: EpisodeCache | None
+    recording: Recording | None = None
+
+    @property
+    def interface(self) -> Interface:
+        """What the user says of the inputs and outputs of ONNX files."""
+        return Interface.of(self.settings.output, self.settings.inputs)
 
 
 class LoadedPolicy:
@@ -128,7 +138,9 @@ class LoadedPolicy:
 
     @property
     def probe_observations(self) -> NDArray[Any]:
-        """Observations for comparing actions, from episodes that calibration never sees."""
+        """Observations for comparing actions, which calibration never sees."""
+        if self.tools.recording is not None:
+            return evenly(probe_part(self._recorded), _PROBE_OBSERVATIONS)
         return self.observations(PROBE_SEEDS, _PROBE_OBSERVATIONS)
 
     def controller_of(self, artifact: Artifact) -> Controller:
@@ -225,8 +237,16 @@ class LoadedPolicy:
         return {"perturbation": perturbation, "observation_std": unit}
 
     @property
-    def _rollouts(self) -> OwnRollouts:
+    def _rollouts(self) -> Observations:
+        if self.tools.recording is not None:
+            return RecordedObservations(self.tools.recording, self._recorded)
         return OwnRollouts(self.observations, self.policy.env, self.tools.engines)
+
+    @cached_property
+    def _recorded(self) -> NDArray[Any]:
+        assert self.tools.recording is not None
+        shape, dtype = self.controller.observation_shape, self.controller.observation_dtype
+        return self.tools.recording.rows(shape, dtype)
 
     def _staged(self, steps: str) -> NetworkStage:
         registry = self.tools.registry

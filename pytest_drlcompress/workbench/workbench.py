@@ -13,6 +13,7 @@ from pytest_drlcompress.compression.registry import Registry
 from pytest_drlcompress.compression.variant import Variant
 from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
+from pytest_drlcompress.environments.recorded import read_recording
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.cache import EpisodeCache, default_cache_path
 from pytest_drlcompress.evaluation.executors.factory import make_executor
@@ -52,6 +53,7 @@ class Workbench:
             make_runtime(settings.runtime),
             make_executor(workers=settings.workers or None),
             EpisodeCache(default_cache_path()) if settings.cache else None,
+            None if settings.observations is None else read_recording(settings.observations),
         )
         # per instance: a module-level cache would outlive the run
         self.load: Callable[[str], LoadedPolicy] = cache(self._load)
@@ -96,6 +98,8 @@ class Workbench:
             vecnormalize=settings.vecnormalize,
             baselines=settings.baselines,
             loaders=self._loaders,
+            recording=self.tools.recording,
+            interface=self.tools.interface,
         )
 
     def _load(self, text: str) -> LoadedPolicy:

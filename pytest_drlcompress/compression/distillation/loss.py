@@ -5,24 +5,32 @@ of a network before its squashing and the loss; ``distill`` is the loop.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from pytest_drlcompress.core.errors import RecipeError
-from pytest_drlcompress.policies.network import Argmax
+from pytest_drlcompress.policies.network import Argmax, ArgmaxParts, LikelyBits
 
 _BEFORE_SQUASHING = 0.05
 """Weight of the errors before squashing, whose gradient does not vanish where actions saturate."""
 
 
 class Advantages(nn.Module):
-    """Values less their mean over the choices: all that ``Argmax`` looks at."""
+    """Values less their mean over the choices: all that ``Argmax`` looks at.
+
+    ``sizes`` are the numbers of choices of each of several integers; none: there is one.
+    """
+
+    def __init__(self, sizes: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.sizes = list(sizes)
 
     def forward(self, values: Tensor) -> Tensor:
         """``values`` of shape ``(batch, choices)``, same shape."""
-        return values - values.mean(dim=-1, keepdim=True)
+        parts = torch.split(values, self.sizes, dim=-1) if self.sizes else (values,)
+        return torch.cat([part - part.mean(dim=-1, keepdim=True) for part in parts], dim=-1)
 
 
 def split(network: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -46,8 +54,17 @@ def split(network: nn.Module) -> tuple[nn.Module, nn.Module]:
     )
     if last is None:
         raise RecipeError("this network has no linear layer that could be trained")
-    rest = [Advantages() if type(layer) is Argmax else layer for layer in layers[last + 1 :]]
+    rest = [_differentiable(layer) for layer in layers[last + 1 :]]
     return nn.Sequential(*layers[: last + 1]), nn.Sequential(*rest)
+
+
+def _differentiable(layer: nn.Module) -> nn.Module:
+    """What stands for ``layer`` in a loss."""
+    if isinstance(layer, ArgmaxParts):
+        return Advantages(layer.sizes)
+    if isinstance(layer, LikelyBits):
+        return nn.Sigmoid()
+    return Advantages() if isinstance(layer, Argmax) else layer
 
 
 def action_loss(head: nn.Module, targets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:

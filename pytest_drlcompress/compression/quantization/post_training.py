@@ -93,7 +93,7 @@ def quantize_statically(
         quantize_static(
             prepared,
             target,
-            _Reader(graph.input[0].name, calibration),
+            _Reader(graph.input[0], calibration),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QUInt8,
@@ -182,8 +182,9 @@ def _pixel_range(graph: onnx.GraphProto) -> dict[str, list[dict[str, Any]]]:
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
     """Feeds equal batches: the histogram calibrators fail on a ragged last one."""
 
-    def __init__(self, name: str, observations: NDArray[Any]) -> None:
-        batch = min(_CALIBRATION_BATCH, len(observations))
+    def __init__(self, source: onnx.ValueInfoProto, observations: NDArray[Any]) -> None:
+        name, rows = source.name, source.type.tensor_type.shape.dim[0].dim_value
+        batch = rows or min(_CALIBRATION_BATCH, len(observations))
         whole = len(observations) // batch * batch
         batches = observations[:whole].reshape(-1, batch, *observations.shape[1:])
         self._feeds: Iterator[dict[str, NDArray[Any]]] = iter([{name: rows} for rows in batches])

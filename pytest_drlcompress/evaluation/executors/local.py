@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from pytest_drlcompress.core.errors import EpisodeError
-from pytest_drlcompress.core.threads import OneThread, limit_openmp_here
+from pytest_drlcompress.core.threads import limit_openmp_here, one_thread
 from pytest_drlcompress.evaluation.episodes import Episode
 from pytest_drlcompress.evaluation.executors.base import (
     PATIENCE_S,
@@ -57,7 +57,7 @@ class WorkerPool:
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._processes = [WorkerProcess() for _ in range(workers - 1)]
-        self._one_thread = OneThread()
+        self._one_thread = one_thread()
 
     def __enter__(self) -> Self:
         return self

@@ -5,8 +5,10 @@ index with the activation between (``create_mlp``), and Nature CNN (Mnih et al. 
 front. Anything else is an error, since weights alone do not tell what runs between them.
 """
 
+import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
 from typing import TypeVar
@@ -16,7 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from pytest_drlcompress.environments.spec import ActionSpec
-from pytest_drlcompress.policies.network import ACTIVATIONS, Argmax, clip_layer, squash_layers
+from pytest_drlcompress.policies.network import (
+    ACTIVATIONS,
+    Argmax,
+    ArgmaxParts,
+    LikelyBits,
+    Reshape,
+    clip_layer,
+    squash_layers,
+)
 from pytest_drlcompress.policies.sb3.zip import OTHER_WAYS, Sb3Zip
 
 Layers = list[nn.Module]
@@ -34,6 +44,12 @@ _MODULES = MappingProxyType(
         ON_POLICY: "",
     }
 )
+_ACTIVATION = re.compile(
+    r"(?:functools\.partial\()?(?:<class ')?torch\.nn\.modules\.activation\.(?P<name>\w+)(?:'>)?"
+    r"(?:, (?P<arguments>[^()]*)\))?"
+)
+"""A class, or a partial one with its arguments, as their ``repr`` says it."""
+
 _EXTRACTORS = tuple(
     f"<class 'stable_baselines3.common.torch_layers.{name}'>"
     for name in ("FlattenExtractor", "NatureCNN")
@@ -76,7 +92,7 @@ def actor_layers(saved: Sb3Zip, action: ActionSpec) -> tuple[Layers, Layers]:
     Raises:
         PolicyError: tensors, an activation, or a number of outputs that do not fit.
     """
-    algorithm = algorithm_of(saved)
+    algorithm, acted = algorithm_of(saved), saved.space("action_space")
     if algorithm in ("dqn", "qrdqn"):
         network = "q_net" if algorithm == "dqn" else "quantile_net"
         extractor = f"{network}.features_extractor"
@@ -97,7 +113,12 @@ def actor_layers(saved: Sb3Zip, action: ActionSpec) -> tuple[Layers, Layers]:
             _linear(saved, "action_net"),
         ]
         head = _on_policy_head(saved, action)
-    outputs = action.n if action.discrete else int(np.prod(action.shape))
+    if len(action.shape) != 1:
+        head += [Reshape(action.shape)] if not action.n else []
+    bits = acted.kind == "MultiBinary"
+    outputs = sum(action.sizes) or action.n if action.discrete else int(np.prod(action.shape))
+    if bits:
+        outputs = len(action.sizes)
     if linears[-1].out_features != outputs:
         raise saved.error(
             f"its actor has {linears[-1].out_features} outputs; the environment's action space is"
@@ -115,13 +136,24 @@ def actor_layers(saved: Sb3Zip, action: ActionSpec) -> tuple[Layers, Layers]:
 def _activation(saved: Sb3Zip) -> Activation:
     default = "Tanh" if saved.policy_module == ON_POLICY else "ReLU"
     text = saved.policy_kwargs.get("activation_fn", f"torch.nn.modules.activation.{default}")
-    match = re.search(r"torch\.nn\.modules\.activation\.(\w+)(?:'>)?$", str(text))
-    if match is None or match[1] not in ACTIVATIONS:
+    match = _ACTIVATION.fullmatch(str(text))
+    if match is None or match["name"] not in ACTIVATIONS:
         raise saved.error(
             f"its activation function {str(text)!r} is not one of {', '.join(ACTIVATIONS)};"
             f" {OTHER_WAYS}"
         )
-    return ACTIVATIONS[match[1]]
+    try:
+        call = ast.parse(f"f({match['arguments'] or ''})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        positional = [ast.literal_eval(argument) for argument in call.args]
+        named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        activation = partial(ACTIVATIONS[match["name"]], *positional, **named)
+        activation()
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise saved.error(
+            f"its activation function {str(text)!r} is not readable: {error}; {OTHER_WAYS}"
+        ) from None
+    return activation
 
 
 def _off_policy_linears(saved: Sb3Zip) -> tuple[list[nn.Linear], Layers]:
@@ -147,6 +179,9 @@ def _on_policy_head(saved: Sb3Zip, action: ActionSpec) -> Layers:
         raise saved.error(
             f"it was trained on {kind} actions; the environment's are {action.describe()}"
         )
+    if action.sizes:
+        bits = saved.space("action_space").kind == "MultiBinary"
+        return [LikelyBits() if bits else ArgmaxParts(action.sizes)]
     if action.discrete:
         return [Argmax()]
     if str(saved.policy_kwargs.get("squash_output", False)) == "True":

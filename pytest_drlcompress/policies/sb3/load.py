@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from pytest_drlcompress.core.errors import PolicyError
-from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.environments.recorded import RecordedSpec
+from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
 from pytest_drlcompress.policies.image_advice import image_advice
-from pytest_drlcompress.policies.network import Pixels, normalize_layer
+from pytest_drlcompress.policies.network import ChannelsFirst, Pixels, normalize_layer
 from pytest_drlcompress.policies.policy import Policy, check_network
 from pytest_drlcompress.policies.sb3.actors import actor_layers, algorithm_of
 from pytest_drlcompress.policies.sb3.vecnormalize import Statistics, read_vecnormalize
@@ -72,6 +73,32 @@ def policy_from_zip(
     )
 
 
+def spec_of(saved: Sb3Zip) -> RecordedSpec:
+    """The spaces that the file tells, where there is no environment.
+
+    Raises:
+        PolicyError: they are not readable.
+    """
+    observed, acted = saved.space("observation_space"), saved.space("action_space")
+    none = np.zeros(0, np.float32)
+    if observed.shape is None or observed.dtype is None:
+        raise saved.error("its observation space is not readable: say --drlc-env, too")
+    if acted.kind == "Discrete" and acted.n is not None:
+        action = ActionSpec((), none, none, acted.n)
+    elif acted.shape is None or acted.low is None or acted.high is None:
+        raise saved.error("its action space is not readable: say --drlc-env, too")
+    else:
+        size = int(np.prod(acted.shape))
+        low, high = (np.broadcast_to(told, size) for told in (acted.low, acted.high))
+        action = ActionSpec(
+            acted.shape,
+            low.reshape(acted.shape).astype(np.float32),
+            high.reshape(acted.shape).astype(np.float32),
+        )
+    dtype = np.dtype(np.uint8 if observed.dtype == "uint8" else np.float32)
+    return RecordedSpec(shape=observed.shape, dtype=dtype, known_action=action)
+
+
 def env_name(env: EnvSpec) -> str:
     """``halfcheetah`` for ``HalfCheetah-v5``, ``pong`` for ``ALE/Pong-v5``."""
     return re.sub(r"-v\d+$", "", re.split("[:/]", env.id)[-1]).lower()
@@ -85,13 +112,23 @@ def _check_spaces(saved: Sb3Zip, env: EnvSpec) -> None:
             f"it was trained on {observed.kind} observations, of which only Box is supported;"
             f" {OTHER_WAYS}"
         )
-    if len(action.shape) > 1:
-        raise saved.error(f"actions of shape {action.shape} are not supported; {OTHER_WAYS}")
-    if acted.kind not in (None, "Discrete" if action.discrete else "Box"):
+    if not shape:
+        raise saved.error(
+            f"environment {str(env)!r} gives scalar observations, on which Stable-Baselines3 itself"
+            " cannot act (its FlattenExtractor fails): give them the shape (1,)"
+        )
+    kinds = ("MultiDiscrete", "MultiBinary") if action.sizes else ("Discrete",)
+    if acted.kind not in (None, *(kinds if action.discrete else ("Box",))):
         raise saved.error(
             f"it was trained on {acted.kind} actions; the environment's are {action.describe()}"
         )
-    if action.discrete and (acted.n not in (None, action.n) or acted.start not in (None, 0)):
+    if action.start:
+        raise saved.error(
+            f"Stable-Baselines3 counts actions from 0, the environment's are {action.describe()}:"
+            " wrap it so that they start at 0"
+        )
+    counted = action.n and acted.n not in (None, action.n)
+    if counted or acted.start not in (None, 0):
         raise saved.error(
             f"it was trained on {acted.n} discrete actions starting at {acted.start or 0}; the"
             f" environment has {action.n} starting at 0"
@@ -107,14 +144,20 @@ def _check_spaces(saved: Sb3Zip, env: EnvSpec) -> None:
             ("high", acted.high, action.high),
         ):
             if told is not None and (
-                told.size != here.size or not np.allclose(told, here.ravel(), rtol=1e-4, atol=1e-6)
+                told.size not in (1, here.size)
+                or not np.allclose(told, here.ravel(), rtol=1e-4, atol=1e-6)
             ):
                 raise saved.error(
                     f"it was trained on actions with {name} bounds {_short(told)}; those of"
                     f" {str(env)!r} are {_short(here)} (a wrapper that rescales actions must be"
                     " part of the environment)"
                 )
-    if observed.shape is not None and len(observed.shape) > 1 and observed.shape != shape:
+    if (
+        observed.shape is not None
+        and len(observed.shape) > 1
+        and observed.shape != shape
+        and not _transposed(saved, env)
+    ):
         raise saved.error(
             f"it was trained on observations of shape {observed.shape}; environment {str(env)!r}"
             f" gives {shape}{image_advice(env, observed.shape)}"
@@ -153,12 +196,13 @@ def _width_advice(env: EnvSpec, missing: int) -> str:
 def _preprocessing(saved: Sb3Zip, env: EnvSpec, layers: list[nn.Module]) -> list[nn.Module]:
     """What SB3 does before the first layer: bytes to floats, images to [0, 1], flattening."""
     shape, dtype, _ = env.spaces
-    front: list[nn.Module] = []
+    front: list[nn.Module] = [ChannelsFirst()] if _transposed(saved, env) else []
     if dtype == np.uint8:
         front.append(Pixels())
-        high = saved.space("observation_space").high
-        image = len(shape) == 3 and (high is None or bool(np.all(high == 255)))
-        if not image or str(saved.policy_kwargs.get("normalize_images", True)) == "False":
+        if (
+            not _is_image(saved, env)
+            or str(saved.policy_kwargs.get("normalize_images", True)) == "False"
+        ):
             # SB3 leaves these in [0, 255]: the first layer takes back what Pixels divided
             first = layers[0]
             assert isinstance(first, nn.Linear | nn.Conv2d)
@@ -167,6 +211,28 @@ def _preprocessing(saved: Sb3Zip, env: EnvSpec, layers: list[nn.Module]) -> list
     if len(shape) != 1 and isinstance(layers[0], nn.Linear):
         front.append(nn.Flatten())
     return front
+
+
+def _transposed(saved: Sb3Zip, env: EnvSpec) -> bool:
+    """Whether SB3 put ``VecTransposeImage`` around the environment: images with channels last."""
+    told, (shape, dtype, _) = saved.space("observation_space").shape, env.spaces
+    if len(shape) != 3 or dtype != np.uint8 or told == shape:
+        return False
+    low, high = env.observation_bounds
+    return told == (shape[2], *shape[:2]) and bool(np.all(low == 0) and np.all(high == 255))
+
+
+def _is_image(saved: Sb3Zip, env: EnvSpec) -> bool:
+    """Whether SB3 divides these bytes by 255 (its ``is_image_space``): rank 3, from 0 to 255.
+
+    The bounds are those of the space in the file; the environment's where they are not readable.
+    """
+    space = saved.space("observation_space")
+    low, high = env.observation_bounds
+    low, high = (
+        here if told is None else told for told, here in ((space.low, low), (space.high, high))
+    )
+    return len(env.observation_shape) == 3 and bool(np.all(low == 0) and np.all(high == 255))
 
 
 def _normalization(

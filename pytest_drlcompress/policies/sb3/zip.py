@@ -34,7 +34,8 @@ class Space:
     """The readable part of a saved gym or gymnasium space; ``None`` where it is not readable.
 
     ``kind`` is the class name (``"Box"``, ``"Discrete"``, ...), ``low`` and ``high`` float64
-    of the flattened box as printed (8 digits).
+    of the flattened box as printed (8 digits), of one element where only that one number is told
+    for all of them.
     """
 
     kind: str | None
@@ -95,8 +96,8 @@ class Sb3Zip:
             shape=_shape(raw.get("_shape", raw.get("shape"))),
             n=_integer(raw.get("n")),
             start=_integer(raw.get("start")),
-            low=_numbers(raw.get("low")),
-            high=_numbers(raw.get("high")),
+            low=_bound(raw, "low"),
+            high=_bound(raw, "high"),
         )
 
     @property
@@ -196,6 +197,15 @@ def _integer(value: Any) -> int | None:
         return int(value)
     except (TypeError, ValueError):
         return None
+
+
+def _bound(raw: Mapping[str, Any], name: str) -> NDArray[np.float64] | None:
+    printed = _numbers(raw.get(name))
+    if printed is not None:
+        return printed
+    # Gymnasium also keeps a short form: one number where all are equal
+    uniform = _numbers(raw.get(f"{name}_repr"))
+    return uniform if uniform is not None and uniform.size == 1 else None
 
 
 def _numbers(text: Any) -> NDArray[np.float64] | None:
