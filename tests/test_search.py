@@ -113,7 +113,8 @@ def test_a_search_shows_its_winner_and_goes_on_where_it_ended(tmp_path, capsys, 
     monkeypatch.setattr(ladder, "widest_that_fits", lambda *given: (8, ""))
     monkeypatch.setattr(ladder, "narrow_arms", lambda widest: [short("narrow@8")])
     monkeypatch.setattr(ladder, "sparsest_needed", lambda *given: None)
-    monkeypatch.setattr(ladder, "qat_arm", lambda: short("narrow@8"))
+    quick = "qat:samples=256,steps=20"
+    monkeypatch.setattr(ladder, "qat_arm", lambda: ladder.Arm(quick, lambda share: quick))
     monkeypatch.setattr(ladder, "quick_arms", lambda: [ladder.Arm("ptsq", lambda share: "ptsq")])
     monkeypatch.setattr(halving, "RUNGS", (1.0,))
     monkeypatch.setattr("pytest_drlcompress.frontier.search.EPISODES", (2,))
@@ -126,7 +127,7 @@ def test_a_search_shows_its_winner_and_goes_on_where_it_ended(tmp_path, capsys, 
     assert "retention trpo-hopper / ptsq: PASS" in first
     assert "compress trpo-hopper ptsq --out trpo-hopper.onnx" in first
     rows = (tmp_path / "frontier.csv").read_text().splitlines()
-    assert len(rows) == 3
+    assert len(rows) == 4
     assert (tmp_path / "frontier.png").is_file()
     winner = (tmp_path / "winner.onnx").read_bytes()
 
