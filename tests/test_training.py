@@ -230,7 +230,8 @@ class TestRecipes:
 
     def test_the_baselines_own_recipes_are_possible(self):
         for recipe in read_recipes(ROOT / "baselines/recipes.toml").values():
-            check_hyperparameters(recipe)
+            if recipe.algorithm not in ("pqn", "distillation"):  # see test_training_images
+                check_hyperparameters(recipe)
 
     def test_unknown_baselines_name_the_closest(self, tmp_path):
         (tmp_path / "recipes.toml").write_text(RECIPES)
