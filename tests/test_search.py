@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from test_deploy import TOOLS
 
+from pytest_drlcompress import find_smallest
 from pytest_drlcompress.__main__ import main
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
@@ -100,6 +101,9 @@ def test_an_impossible_budget_ends_with_no_recipe_found(tmp_path, capsys):
     command = ["search", "trpo-hopper", "--budget", "flash=200", "--out", str(tmp_path)]
     assert main(command) == 1
     assert "No recipe found: nothing fits the budgets (flash" in capsys.readouterr().out
+    found = find_smallest("trpo-hopper", {"flash": 200}, out=tmp_path, on_line=lambda line: None)
+    assert (found.winner, found.rows(), found.command) == (None, [], "")
+    assert found.reason.startswith("No recipe found"), "in a notebook the same"
     assert main([*command, "--budget", "weight=3"]) == 2
     assert "FIGURE=LIMIT, the figure being one of flash" in capsys.readouterr().err
 
@@ -113,6 +117,8 @@ def test_a_search_shows_its_winner_and_goes_on_where_it_ended(tmp_path, capsys, 
     monkeypatch.setattr(ladder, "widest_that_fits", lambda *given: (8, ""))
     monkeypatch.setattr(ladder, "narrow_arms", lambda widest: [short("narrow@8")])
     monkeypatch.setattr(ladder, "sparsest_needed", lambda *given: None)
+    quick = "qat:samples=256,steps=20"
+    monkeypatch.setattr(ladder, "qat_arm", lambda: ladder.Arm(quick, lambda share: quick))
     monkeypatch.setattr(ladder, "quick_arms", lambda: [ladder.Arm("ptsq", lambda share: "ptsq")])
     monkeypatch.setattr(halving, "RUNGS", (1.0,))
     monkeypatch.setattr("pytest_drlcompress.frontier.search.EPISODES", (2,))

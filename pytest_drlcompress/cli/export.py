@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_drlcompress.measurement.chip import Generated
 
 _VECTORS = 64
-_LAYOUTS = ("dense", "csr", "block", "tile", "small", "fast")
+_LAYOUTS = ("dense", "csr", "block", "tile", "small", "fast", "vector")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_value(
         parser, "--layout", one_of(_LAYOUTS), default="small", metavar="LAYOUT",
-        help="of weights: dense, csr, block, tile (for vector instructions), small (default), fast",
+        help=f"of weights: {', '.join(_LAYOUTS)} (default small; docs/deploy.md)",
     )  # fmt: skip
     parser.add_argument("--name", default="policy", help="prefix of functions and files")
     add_value(

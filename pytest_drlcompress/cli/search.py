@@ -68,8 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         on_line=lambda line: print(line, flush=True),
     )
     folder = arguments.out or default_folder(found.policy)
-    print(f"\n{frontier_table(found.rows())}\n")
     if rows := found.rows():
+        print(f"\n{frontier_table(rows)}\n")
         write_csv(folder / "frontier.csv", rows)
         print(folder / "frontier.csv")
         if importlib.util.find_spec("matplotlib") is None:
