@@ -40,6 +40,9 @@ class Settings:
     inconclusive: str
     perturb: str
     workers: int
+    executor: str
+    ray_address: str | None
+    ray_runtime_env: Path | None
     trust: bool
     vecnormalize: str | None
     baselines: Path
@@ -200,6 +203,24 @@ OPTIONS = (
     Option(
         "workers", "processor cores for rollouts (default: all; 1 in an xdist worker)",
         whole(1), 0, metavar="N",
+    ),
+    Option(
+        "executor",
+        "where rollouts and compression run: local (the default), or ray (the nodes of a Ray"
+        " cluster)",
+        one_of(("local", "ray")), "local", metavar="NAME",
+    ),
+    Option(
+        "ray_address",
+        "HOST:PORT of a running Ray cluster, or auto (default: a cluster on this machine, started"
+        " and ended with the run)",
+        str, None, metavar="ADDRESS",
+    ),
+    Option(
+        "ray_runtime_env",
+        "a JSON file with Ray's runtime environment: what your own code needs on the nodes, such"
+        ' as {"working_dir": "."}',
+        Path, None, metavar="FILE",
     ),
     Option(
         "trust", "allow reading the pickle of VecNormalize statistics beside an SB3 zip",

@@ -16,7 +16,7 @@ from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.recorded import read_recording
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.cache import EpisodeCache, default_cache_path
-from pytest_drlcompress.evaluation.executors.factory import make_executor
+from pytest_drlcompress.evaluation.executors.factory import executor_of
 from pytest_drlcompress.policies.ids import unique_ids
 from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
 from pytest_drlcompress.policies.loader import PolicyLoader
@@ -51,7 +51,7 @@ class Workbench:
             registry,
             engines,
             make_runtime(settings.runtime),
-            make_executor(workers=settings.workers or None),
+            executor_of(settings),
             EpisodeCache(default_cache_path()) if settings.cache else None,
             None if settings.observations is None else read_recording(settings.observations),
         )
