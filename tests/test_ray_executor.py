@@ -1,5 +1,6 @@
 """Rollouts over the nodes of a Ray cluster: the same bits, whatever is killed."""
 
+import os
 import random
 import threading
 import time
@@ -166,13 +167,13 @@ def test_an_environment_that_nodes_cannot_know_is_an_error(executor):
 
 def test_jobs_that_are_killed_begin_again(executor, tmp_path):
     def job(node, number):
-        (tmp_path / f"{number}").touch()
+        (tmp_path / f"{number}").write_text(str(os.getpid()))
         time.sleep(1)
         return number * number
 
     futures = [executor.jobs.submit(job, number) for number in range(3)]
-    wait_for((tmp_path / "0").exists)
-    kill(worker_pids()[0])
+    wait_for(lambda: (tmp_path / "0").exists() and (tmp_path / "0").read_text())
+    kill(int((tmp_path / "0").read_text()))
     assert [future.result(60) for future in futures] == [0, 1, 4]
     progress = executor.jobs.progress()
     assert (progress.done, progress.running, progress.waiting) == (3, 0, 0)

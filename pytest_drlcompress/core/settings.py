@@ -126,6 +126,8 @@ class Option:
         return "--drlc-" + singular.replace("_", "-")
 
 
+NEEDS_RAY = "--drlc-executor=ray needs Ray: pip install 'pytest-drlcompress[ray]'"
+
 CHIPS = ("cortex-m0", "cortex-m4", "cortex-m7", "cortex-m55")
 """Microcontrollers that ``codegen.targets`` knows."""
 

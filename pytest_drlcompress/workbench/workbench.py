@@ -16,6 +16,7 @@ from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.recorded import read_recording
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.cache import EpisodeCache, default_cache_path
+from pytest_drlcompress.evaluation.executors.base import Executor
 from pytest_drlcompress.evaluation.executors.factory import executor_of
 from pytest_drlcompress.policies.ids import unique_ids
 from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
@@ -34,7 +35,7 @@ class Workbench:
     """See the module.
 
     ``registry`` holds the run's compression steps, ``engines`` its engines, and ``loaders`` those
-    that a project adds to ours.
+    that a project adds to ours. ``executor`` is the one of another workbench, where there is one.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Workbench:
         registry: Registry,
         engines: Engines = OUR_ENGINES,
         loaders: Sequence[PolicyLoader] = (),
+        executor: Executor | None = None,
     ) -> None:
         self.settings = settings
         self._loaders = tuple(loaders)
@@ -51,7 +53,7 @@ class Workbench:
             registry,
             engines,
             make_runtime(settings.runtime),
-            executor_of(settings),
+            executor or executor_of(settings),
             EpisodeCache(default_cache_path()) if settings.cache else None,
             None if settings.observations is None else read_recording(settings.observations),
         )

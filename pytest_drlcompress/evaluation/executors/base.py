@@ -111,11 +111,10 @@ class JobsProgress:
 
 
 class Jobs(Protocol):
-    """Whole jobs on other machines: a cell of a grid, a training."""
+    """Whole jobs on other machines: a cell of a grid, a training.
 
-    def prove(self, work: Work, seeds: Sequence[int]) -> None:
-        """Let each node show on ``seeds`` that it gives the episodes that are measured here."""
-        ...
+    None begins before a rollout has shown what the nodes must give as well.
+    """
 
     def share(self, value: object) -> Any:
         """A handle of ``value`` for ``submit``; it goes to each machine once."""

@@ -3,7 +3,7 @@
 import importlib.util
 
 from pytest_drlcompress.core.errors import ExecutorError
-from pytest_drlcompress.core.settings import Settings
+from pytest_drlcompress.core.settings import NEEDS_RAY, Settings
 from pytest_drlcompress.evaluation.executors.base import Executor
 from pytest_drlcompress.evaluation.executors.local import WorkerPool, default_workers
 
@@ -22,7 +22,7 @@ def executor_of(settings: Settings) -> Executor:
     if settings.executor == "local":
         return make_executor(settings.workers or None)
     if importlib.util.find_spec("ray") is None:
-        raise ExecutorError("--drlc-executor=ray needs Ray: pip install 'pytest-drlcompress[ray]'")
+        raise ExecutorError(NEEDS_RAY)
     from pytest_drlcompress.evaluation.executors.ray.run import RayRun
 
     return RayRun(settings.workers or None, settings.ray_address, settings.ray_runtime_env)

@@ -82,14 +82,19 @@ class Cluster:
     def _connect(self, address: str | None, cores: int) -> None:
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address is None:
-            ray.init(
-                address="local",
-                num_cpus=cores,
-                num_gpus=0,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                **common,
-            )
+            try:
+                ray.init(
+                    address="local",
+                    num_cpus=cores,
+                    num_gpus=0,
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    **common,
+                )
+            except Exception as error:  # a bare one where a node takes more than half a minute
+                raise ExecutorError(
+                    f"Ray cannot be started here: {' '.join(str(error).split())[:300]}"
+                ) from None
             return
         where = f"--drlc-ray-address={address}"
         if address.startswith("ray://"):

@@ -16,10 +16,9 @@ import ray
 from ray.exceptions import RayError
 
 from pytest_drlcompress.core.errors import ExecutorError
-from pytest_drlcompress.evaluation.executors.base import JobsProgress, Work
+from pytest_drlcompress.evaluation.executors.base import JobsProgress
 from pytest_drlcompress.evaluation.executors.ray.executor import MOST_DEATHS
 from pytest_drlcompress.evaluation.executors.ray.pool import NodePool
-from pytest_drlcompress.evaluation.executors.ray.proof import episodes_of
 from pytest_drlcompress.evaluation.executors.ray.tally import Tally
 from pytest_drlcompress.evaluation.executors.ray.worker import RayWorker
 
@@ -47,11 +46,6 @@ class RayJobs:
         self._thread: threading.Thread | None = None
         self._closed = False
         self.tally = Tally()
-
-    def prove(self, work: Work, seeds: Sequence[int]) -> None:
-        """See ``Jobs.prove``."""
-        if not self._pool.proven:
-            self._pool.prove(work, episodes_of(work, seeds))
 
     def share(self, value: object) -> Any:
         """See ``Jobs.share``."""
