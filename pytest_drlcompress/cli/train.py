@@ -18,6 +18,7 @@ from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.reference import POOL_EPISODES
 from pytest_drlcompress.policies.store import RECORD, load_network, load_policy
 from pytest_drlcompress.training.checkpoint import TrainingState, only_one
+from pytest_drlcompress.training.hardware import Hardware
 from pytest_drlcompress.training.recipes import (
     ALGORITHMS,
     TrainingRecipe,
@@ -55,6 +56,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out_folder(parser, default=Path("baselines"))
     add_value(
         parser,
+        "--cores",
+        whole(1),
+        default=1,
+        metavar="N",
+        help="threads of an image policy's emulators, and workers that evaluate (default 1)",
+    )
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        choices=("cpu", "cuda"),
+        help="where an image policy's network trains (default cpu)",
+    )
+    add_value(
+        parser,
         "--work",
         output_folder,
         default=Path(".training"),
@@ -85,7 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
     if len(wanted) > 1:
         return _side_by_side([recipe.id for recipe in wanted], arguments)
     for recipe in wanted:
-        _one(recipe, arguments.work / recipe.id, arguments.out / recipe.id)
+        hardware = Hardware(arguments.device, arguments.cores)
+        _one(recipe, arguments.work / recipe.id, arguments.out / recipe.id, hardware)
     return 0
 
 
@@ -93,17 +109,18 @@ def _trained(folder: Path) -> bool:
     return (folder / RECORD).exists() or (folder / FAILURE).exists()
 
 
-def _one(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
+def _one(recipe: TrainingRecipe, work: Path, folder: Path, hardware: Hardware) -> None:
     with only_one(recipe.id, work):
-        _train(recipe, work, folder)
+        _train(recipe, work, folder, hardware)
 
 
-def _train(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
+def _train(recipe: TrainingRecipe, work: Path, folder: Path, hardware: Hardware) -> None:
     with progress_bar(recipe.id, recipe.steps, "steps") as on_steps:
         state = train(
             recipe,
             work,
             baselines=folder.parent,
+            hardware=hardware,
             on_segment=lambda s: _report(recipe, s),
             on_steps=on_steps,
         )
@@ -114,6 +131,7 @@ def _train(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
         "best_steps": state.best_steps,
         "seconds": state.seconds,
         "curve": state.curve,
+        "devices": state.devices,
     }
     if recipe.teacher:
         training["teacher_sha256"] = load_policy(folder.parent / recipe.teacher).sha256
@@ -149,7 +167,8 @@ def _side_by_side(baselines: Sequence[str], arguments: argparse.Namespace) -> in
     # processes of their own: torch's thread count and random state are global
     common = [
         "--recipes", str(arguments.recipes), "--out", str(arguments.out),
-        "--work", str(arguments.work),
+        "--work", str(arguments.work), "--device", arguments.device,
+        "--cores", str(arguments.cores),
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
