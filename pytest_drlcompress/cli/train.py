@@ -48,20 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--steps", None, "with --recipe: environment steps, if not all"),
         ("--segment", None, "with --recipe: steps between checkpoints"),
         ("--jobs", 1, "trainings side by side (default 1)"),
+        ("--cores", 1, "threads of an image policy's emulators, and workers that evaluate"),
+        ("--episodes", POOL_EPISODES, f"of the recorded pool (default {POOL_EPISODES:,})"),
     ):
         add_value(parser, switch, whole(1), default=default, metavar="N", help=text)
     parser.add_argument(
         "--recipes", type=Path, default=Path("baselines/recipes.toml"), metavar="FILE"
     )
     add_out_folder(parser, default=Path("baselines"))
-    add_value(
-        parser,
-        "--cores",
-        whole(1),
-        default=1,
-        metavar="N",
-        help="threads of an image policy's emulators, and workers that evaluate (default 1)",
-    )
     parser.add_argument(
         "--device",
         default="cpu",
@@ -100,8 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     if len(wanted) > 1:
         return _side_by_side([recipe.id for recipe in wanted], arguments)
     for recipe in wanted:
-        hardware = Hardware(arguments.device, arguments.cores)
-        _one(recipe, arguments.work / recipe.id, arguments.out / recipe.id, hardware)
+        _one(recipe, arguments)
     return 0
 
 
@@ -109,18 +102,20 @@ def _trained(folder: Path) -> bool:
     return (folder / RECORD).exists() or (folder / FAILURE).exists()
 
 
-def _one(recipe: TrainingRecipe, work: Path, folder: Path, hardware: Hardware) -> None:
+def _one(recipe: TrainingRecipe, arguments: argparse.Namespace) -> None:
+    work = arguments.work / recipe.id
     with only_one(recipe.id, work):
-        _train(recipe, work, folder, hardware)
+        _train(recipe, work, arguments)
 
 
-def _train(recipe: TrainingRecipe, work: Path, folder: Path, hardware: Hardware) -> None:
+def _train(recipe: TrainingRecipe, work: Path, arguments: argparse.Namespace) -> None:
+    folder = arguments.out / recipe.id
     with progress_bar(recipe.id, recipe.steps, "steps") as on_steps:
         state = train(
             recipe,
             work,
             baselines=folder.parent,
-            hardware=hardware,
+            hardware=Hardware(arguments.device, arguments.cores),
             on_segment=lambda s: _report(recipe, s),
             on_steps=on_steps,
         )
@@ -135,13 +130,14 @@ def _train(recipe: TrainingRecipe, work: Path, folder: Path, hardware: Hardware)
     }
     if recipe.teacher:
         training["teacher_sha256"] = load_policy(folder.parent / recipe.teacher).sha256
-    with progress_bar(f"{recipe.id} reference", POOL_EPISODES, "episodes") as on_episodes:
+    with progress_bar(f"{recipe.id} reference", arguments.episodes, "episodes") as on_episodes:
         record = record_baseline(
             folder,
             load_network(work / "best"),
             env,
             algorithm=recipe.algorithm,
             training=training,
+            episodes=arguments.episodes,
             on_episodes=on_episodes,
         )
     reference = record.reference
@@ -168,7 +164,7 @@ def _side_by_side(baselines: Sequence[str], arguments: argparse.Namespace) -> in
     common = [
         "--recipes", str(arguments.recipes), "--out", str(arguments.out),
         "--work", str(arguments.work), "--device", arguments.device,
-        "--cores", str(arguments.cores),
+        "--cores", str(arguments.cores), "--episodes", str(arguments.episodes),
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
