@@ -128,7 +128,7 @@ class Option:
 
 NEEDS_RAY = "--drlc-executor=ray needs Ray: pip install 'pytest-drlcompress[ray]'"
 
-CHIPS = ("cortex-m0", "cortex-m4", "cortex-m7", "cortex-m55")
+CHIPS = ("cortex-m0", "cortex-m4", "cortex-m7", "cortex-m55", "riscv32")
 """Microcontrollers that ``codegen.targets`` knows."""
 
 OPTIONS = (
