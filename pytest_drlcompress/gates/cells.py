@@ -4,7 +4,7 @@ The verdicts come home, and the artifact with them; the gates of a cell that mus
 (latency, energy, chip) are judged on it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYetError
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import DrlcError
 from pytest_drlcompress.core.progress import status_line
 from pytest_drlcompress.core.verdict import Verdict
-from pytest_drlcompress.evaluation.executors.base import Jobs, JobsProgress, Node
+from pytest_drlcompress.evaluation.executors.base import Executor, Jobs, JobsProgress, Node
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.gates.budgets import Budgets
@@ -175,6 +175,34 @@ class Cells:
             sent.add_done_callback(cell.receive)
 
 
+def measured_elsewhere(
+    executor: Executor, candidates: Sequence[Candidate], measure: Callable[[Candidate], Any]
+) -> Callable[[Candidate], Any]:
+    """``measure`` for ``candidates``: what nodes of a cluster have measured, where there is one.
+
+    They begin at once; the reference of each policy is known before.
+
+    Raises:
+        DrlcError: the first policy cannot be rolled out; there are no nodes.
+    """
+    jobs = executor.jobs
+    if jobs is None or not candidates:
+        return measure
+    prove_nodes(candidates[0].loaded)
+    parcels: dict[str, tuple[Any, Reference]] = {}
+    futures: dict[tuple[str, str], Future[Any]] = {}
+    for candidate in candidates:
+        policy, loaded = candidate.policy, candidate.loaded
+        if policy not in parcels:
+            parcels[policy] = (jobs.share(Parcel.of(loaded)), loaded.reference(""))
+        parcel, reference = parcels[policy]
+        question = _Question(candidate.recipe, candidate.ready, (), {"": reference})
+        futures[_key(candidate)] = jobs.submit(
+            _measure_cell, parcel, question, measure, group=policy
+        )
+    return lambda candidate: futures[_key(candidate)].result()
+
+
 def prove_nodes(loaded: LoadedPolicy) -> None:
     """Let the nodes of a cluster show that they give two of the policy's recorded episodes.
 
@@ -199,11 +227,7 @@ def progress_text(progress: JobsProgress) -> str:
 
 def _judge_cell(node: Node, parcel: Parcel, question: _Question) -> Judged:
     """On a node: make the variant, unless it is there, and judge it."""
-    loaded = parcel.unpack(node)
-    loaded.references.update(question.references)
-    candidate = Candidate(loaded, Variant(question.variant))
-    if question.artifact is not None:
-        candidate.adopt(question.artifact)
+    candidate = _candidate(node, parcel, question)
     verdicts: list[Verdict | DrlcError] = []
     kinds = {kind.name: kind for kind in GATE_KINDS}
     for name, budgets in question.asked:
@@ -216,6 +240,22 @@ def _judge_cell(node: Node, parcel: Parcel, question: _Question) -> Judged:
     except DrlcError:  # its verdicts say so
         made = None
     return Judged(made, tuple(verdicts))
+
+
+def _measure_cell(
+    node: Node, parcel: Parcel, question: _Question, measure: Callable[[Candidate], Any]
+) -> Any:
+    """On a node: ``measure`` the variant."""
+    return measure(_candidate(node, parcel, question))
+
+
+def _candidate(node: Node, parcel: Parcel, question: _Question) -> Candidate:
+    loaded = parcel.unpack(node)
+    loaded.references.update(question.references)
+    candidate = Candidate(loaded, Variant(question.variant))
+    if question.artifact is not None:
+        candidate.adopt(question.artifact)
+    return candidate
 
 
 def _references(node: Node, parcel: Parcel, perturbs: Sequence[str]) -> dict[str, Reference]:

@@ -124,7 +124,7 @@ class Jobs(Protocol):
         """Call ``function(node, *arguments)`` on one of them; jobs of a ``group`` share a node.
 
         The future raises what ``function`` raises, and an ``ExecutorError`` if there is no node
-        left. A job whose node is lost begins again on another.
+        left. A job whose node is lost begins again on another, one that is cancelled is ended.
         """
         ...
 

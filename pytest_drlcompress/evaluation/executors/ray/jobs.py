@@ -86,6 +86,7 @@ class RayJobs:
             except ExecutorError as error:
                 self._give_up(error)
             with self._lock:
+                self._waiting = [job for job in self._waiting if not job.future.cancelled()]
                 wanted = bool(self._waiting)
             workers = self._pool.take(self._pool.size) if wanted else []
             if not workers:
@@ -109,6 +110,8 @@ class RayJobs:
         return job
 
     def _run(self, job: _Job, worker: RayWorker, helpers: Sequence[RayWorker]) -> None:
+        # nobody waits for it any more: its worker is ended, and another takes its place
+        job.future.add_done_callback(lambda f: worker.kill() if f.cancelled() else None)
         try:
             result, error = worker.call(job.function, helpers, job.arguments, self._count)
         except RayError as lost:
@@ -122,6 +125,10 @@ class RayJobs:
             self._pool.give(helper)
 
     def _again(self, job: _Job, lost: Exception) -> None:
+        if job.future.cancelled():
+            with self._lock:
+                self._running.discard(job)
+            return
         self._count(Tally(lost=1))
         job.deaths += 1
         if job.deaths >= MOST_DEATHS:
