@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--how", default="ray,local,xdist")
     parser.add_argument("--policies", default=POLICIES)
     parser.add_argument("--variants", default=VARIANTS)
+    parser.add_argument("--max-episodes", default="200")
     parser.add_argument("--out", type=Path, default=Path(".ray-grid"))
     arguments = parser.parse_args()
     arguments.out.mkdir(exist_ok=True)
@@ -42,7 +43,10 @@ def main() -> None:
             seconds = time.monotonic() - started
         reports[how] = verdicts(path)
         episodes = sum(found["sample_size"] for found in reports[how].values())
-        print(f"{how}: {len(reports[how])} verdicts, {episodes:,} episodes, {seconds:.0f} s")
+        print(
+            f"{how}: {len(reports[how])} verdicts, {episodes:,} episodes, {seconds:.0f} s",
+            flush=True,
+        )
     first, *others = reports
     for other in others:
         different = [
@@ -58,7 +62,7 @@ def run(arguments: argparse.Namespace, extra: list[str], report: Path) -> None:
         "-p", "no:cacheprovider", "--drlc-no-cache", f"--drlc-report={report.resolve()}",
         *(f"--drlc-policy={policy}" for policy in arguments.policies.split(",")),
         *(f"--drlc-variant={variant}" for variant in arguments.variants.split(",")),
-        *extra,
+        f"--drlc-max-episodes={arguments.max_episodes}", *extra,
     ]  # fmt: skip
     ended = subprocess.run(  # noqa: S603
         command, cwd=ROOT, capture_output=True, text=True, check=False

@@ -17,7 +17,13 @@ def small_cluster(nodes: int) -> Iterator["object"]:
 
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False},
+        head_node_args={
+            "num_cpus": 0,
+            "object_store_memory": STORE,
+            "include_dashboard": False,
+            # a node that is gone is noticed in seconds
+            "_system_config": {"health_check_period_ms": 1000, "health_check_failure_threshold": 5},
+        },
     )
     try:
         for _ in range(nodes):
@@ -52,12 +58,3 @@ def raylet(node) -> int:
 def kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-
-
-def kill_node(node) -> None:
-    """All that runs on it, as if the machine had lost its power."""
-    for pid in (
-        *worker_pids(node),
-        *(p.process.pid for ps in node.all_processes.values() for p in ps),
-    ):
-        kill(pid)

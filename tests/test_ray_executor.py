@@ -1,5 +1,6 @@
 """Rollouts over the nodes of a Ray cluster: the same bits, whatever is killed."""
 
+import dataclasses
 import os
 import random
 import threading
@@ -9,9 +10,14 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from counting import CountingEnv, counting, expected
+from counting import ENV_ID, CountingEnv, counting, expected
 
-from pytest_drlcompress.core.errors import EnvironmentSpecError, EpisodeError, ExecutorError
+from pytest_drlcompress.core.errors import (
+    EnvironmentSpecError,
+    EpisodeError,
+    ExecutorError,
+    RecipeError,
+)
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.retention import RetentionSettings, episode_seeds, judge
 from pytest_drlcompress.evaluation.rollout import ZeroActor, rollout
@@ -20,10 +26,20 @@ from pytest_drlcompress.policies.store import load_policy
 
 ray = pytest.importorskip("ray", reason="needs pytest-drlcompress[ray]")
 
-from ray_cluster import kill, small_cluster, worker_pids  # noqa: E402
+from ray_cluster import add_node, kill, small_cluster, worker_pids  # noqa: E402
 
 from pytest_drlcompress.baselines.record import read_baseline_record  # noqa: E402
+from pytest_drlcompress.compression.registry import builtin_registry  # noqa: E402
+from pytest_drlcompress.core.settings import default_settings  # noqa: E402
+from pytest_drlcompress.evaluation.executors.ray.proof import (  # noqa: E402
+    describe,
+    differing_versions,
+)
 from pytest_drlcompress.evaluation.executors.ray.run import RayRun  # noqa: E402
+from pytest_drlcompress.gates.budgets import Budgets  # noqa: E402
+from pytest_drlcompress.gates.cells import Cells  # noqa: E402
+from pytest_drlcompress.gates.kinds import ACTION_ERROR, RETENTION  # noqa: E402
+from pytest_drlcompress.workbench.workbench import Workbench  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 HOPPER = ROOT / "baselines/trpo-hopper"
@@ -35,13 +51,24 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cluster():
+    """Two nodes, and one whose floating-point arithmetic is another."""
     with small_cluster(2) as cluster:
+        add_node(cluster, env_vars={"DRLC_OTHER_ARITHMETIC": "1"})
         yield cluster
 
 
 @pytest.fixture(scope="module")
 def executor(cluster):
     executor = RayRun(address=cluster.address)
+    gym.register(ENV_ID, CountingEnv, disable_env_checker=True)
+    try:
+        spec = counting()
+        assert list(rollout(spec, ZeroActor(spec.action), range(9), workers=executor)) == expected(
+            range(9)
+        )
+        wait_for(lambda: len(executor.pool.nodes) == 2 and executor.pool.refused)
+    finally:
+        del gym.registry[ENV_ID]
     yield executor
     executor.close()
 
@@ -65,7 +92,21 @@ def test_episodes_are_those_of_this_machine(executor, hopper):
     seeds = random.Random(0).sample(range(2**31), 40)
     here = list(rollout(spec, model, seeds))
     assert list(rollout(spec, model, seeds, workers=executor)) == here
+
+
+def test_a_node_that_gives_other_returns_is_refused(executor):
     assert len(executor.pool.nodes) == 2
+    (reason,) = executor.pool.refused.values()
+    assert "seed 0 returned 5e-324 in 1 steps there, 0.0 in 1 here" in reason
+    assert any("refused" in line for line in executor.notes())
+    assert executor.notes()[0].startswith("ray: 3 workers on 2 nodes")
+
+
+def test_other_versions_are_refused():
+    here = describe()
+    there = dataclasses.replace(here, versions={**here.versions, "mujoco": "3.0.0"})
+    assert differing_versions(there, here) == f"mujoco 3.0.0 instead of {here.versions['mujoco']}"
+    assert not differing_versions(here, here)
 
 
 def test_an_error_comes_at_its_episodes_turn(executor):
@@ -184,7 +225,7 @@ def test_a_job_has_helpers_and_raises_what_it_raised(executor, hopper):
     spec, model = hopper
 
     def job(node):
-        assert node.executor.workers == 2
+        assert node.executor.workers == 2, "itself and a helper"
         return list(rollout(spec, model, range(8), workers=node.executor))
 
     def broken(node):
@@ -196,8 +237,40 @@ def test_a_job_has_helpers_and_raises_what_it_raised(executor, hopper):
         executor.jobs.submit(broken).result(60)
 
 
+def test_cells_are_judged_as_here(executor):
+    """Made and judged on nodes: verdicts and artifacts are those of this machine."""
+    settings = default_settings(
+        policies=("trpo-hopper",), baselines=ROOT / "baselines", max_episodes=8, cache=False
+    )
+    asked = [(RETENTION.name, Budgets()), (ACTION_ERROR.name, Budgets())]
+    variants = ["ptsq", "l9@10", "ptdq"]
+    there = Workbench(settings, builtin_registry(), executor=executor)
+    cells = Cells(
+        executor.jobs,
+        [(there.candidate("trpo-hopper", name), one) for name in variants for one in asked],
+    )
+    cells.start()
+    here = Workbench(settings, builtin_registry())
+    for name in ("ptsq", "ptdq"):
+        candidate, same = there.candidate("trpo-hopper", name), here.candidate("trpo-hopper", name)
+        for kind, one in zip((RETENTION, ACTION_ERROR), asked, strict=True):
+            found = cells.verdict(candidate, one)
+            expected = kind.load_judge()(same, Budgets())
+            assert without_time(found) == without_time(expected)
+        assert candidate.artifact.sha256 == same.artifact.sha256
+        assert cells.verdict(candidate, (RETENTION.name, Budgets(min_retention=0.5))) is None
+    with pytest.raises(RecipeError, match="l9"):
+        cells.verdict(there.candidate("trpo-hopper", "l9@10"), asked[0])
+    here.close()
+
+
+def without_time(verdict):
+    details = {name: value for name, value in verdict.details.items() if name != "seconds"}
+    return dataclasses.replace(verdict, details=details)
+
+
 def test_a_second_connection_is_refused(executor):
-    assert executor.workers == 2
+    assert executor.workers == 3
     with pytest.raises(ExecutorError, match="connected to Ray already"):
         _ = RayRun().workers
 

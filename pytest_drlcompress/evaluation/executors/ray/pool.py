@@ -138,14 +138,13 @@ class NodePool:
                 raise
             with self._changed:
                 if reason:
+                    # it stays, idle: Ray would put the next one on the core that it leaves
                     self.refused[node] = f"{description.host}: {reason}"
                     self._out += 1
                 else:
                     self.nodes[node] = description
                     self._free.append(worker)
                 self._changed.notify_all()
-            if reason:
-                worker.kill()
             return
 
     def _worker(self) -> tuple[RayWorker, str, Description]:
