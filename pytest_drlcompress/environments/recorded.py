@@ -62,6 +62,11 @@ class Recording:
             raise ObservationsError(f"{where} holds values that are not {dtype}")
         return converted
 
+    def episode_length(self, shape: tuple[int, ...]) -> int:
+        """Steps of each episode where the array tells episodes apart, else of the recording."""
+        array = self._choose(shape)[1]
+        return array.shape[1] if array.ndim == len(shape) + 2 else len(array)
+
     @cached_property
     def sha256(self) -> str:
         """Of names and values, for provenance."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -21,8 +21,10 @@ from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
 from pytest_drlcompress.evaluation.episodes import Actor, Episode, run_episodes
 from pytest_drlcompress.evaluation.executors.base import Executor
 from pytest_drlcompress.evaluation.executors.factory import make_executor
+from pytest_drlcompress.evaluation.recurrent import RecurrentActor
 from pytest_drlcompress.runtime.controller import Runtime
 from pytest_drlcompress.runtime.factory import make_runtime
+from pytest_drlcompress.runtime.recurrent import Recurrent
 
 SLOTS = 32
 """Environments stepped together by one worker.
@@ -176,7 +178,7 @@ class _Work:
                 seeds,
                 record=self.record,
                 noise=noise,
-                on_start=actor.begin if isinstance(actor, RandomActor) else _ignore,
+                on_start=getattr(actor, "begin", _ignore),
                 on_steps=on_steps,
             )
 
@@ -212,8 +214,14 @@ class _Tiles:
         )
 
 
-def _tiled_controller(runtime: Runtime, model: bytes) -> _Tiles:
-    return _Tiles(runtime.load(model))
+def _tiled(actor: Actor) -> Actor:
+    if getattr(actor, "states", ()):
+        return RecurrentActor(cast("Recurrent", actor), LEAST_SLOTS)
+    return _Tiles(actor)
+
+
+def _tiled_controller(runtime: Runtime, model: bytes) -> Actor:
+    return _tiled(runtime.load(model))
 
 
 def _maker(actor: Actor | bytes, workers: int, runtime: Runtime) -> Callable[[], Actor]:
@@ -226,7 +234,7 @@ def _maker(actor: Actor | bytes, workers: int, runtime: Runtime) -> Callable[[],
             f"a live {type(actor).__name__} cannot be shared by {workers} workers: give the"
             " artifact's bytes"
         )
-    return lambda: _Tiles(actor)
+    return partial(_tiled, actor)
 
 
 def _finite_bounds(action: ActionSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

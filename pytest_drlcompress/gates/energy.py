@@ -40,7 +40,7 @@ def judge_energy(candidate: Candidate, budgets: Budgets) -> Verdict:
     if counter is None:
         return verdict(state=State.NOT_MEASURED, reason=f"{_sentence(reason)}.", details=details)
     details["counter"] = counter.name
-    observation = candidate.loaded.probe_observations[0]
+    observation = candidate.loaded.probe_observation
     first, second = (partial(c.act_one, observation) for c in (baseline, compressed))
     try:
         windows = measure_windows(counter, first, second)

@@ -40,7 +40,7 @@ def judge_latency(candidate: Candidate, budgets: Budgets) -> Verdict:
         baseline, compressed = candidate.loaded.controller, candidate.controller
     except ArtifactError as failure:
         return verdict(state=State.FAIL, reason=f"{failure}.")
-    observation = candidate.loaded.probe_observations[0]
+    observation = candidate.loaded.probe_observation
     measured = measure_latency_ratio(
         baseline, compressed, observation, alpha=alpha, limit=ratio_limit
     )

@@ -4,6 +4,8 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,31 +15,37 @@ from torch import nn
 
 from pytest_drlcompress.core.errors import PolicyError
 
+NO_STATES: Mapping[str, int] = MappingProxyType({})
 OPSET = 21
 """The first opset with 4-bit integer types."""
 
 
 def export_onnx(
-    network: nn.Module, observation_shape: tuple[int, ...], dtype: np.dtype[Any]
+    network: nn.Module,
+    observation_shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    states: Mapping[str, int] = NO_STATES,
 ) -> bytes:
     """Export ``network``: input ``observation`` (batch, *observation_shape), output ``action``.
 
+    ``states`` are the widths of what it takes and gives back beside, by name: inputs ``h_in``
+    (batch, width) and outputs ``h_out`` for ``h``.
     Image policies (``uint8`` observations) take ``uint8``; all others take float32, as SB3 does.
     Linear layers stay whole, so that each becomes one Gemm.
 
     Raises:
         PolicyError: torch cannot export the network.
     """
-    program, example = export_program(network, observation_shape, dtype)
+    program, examples = export_program(network, observation_shape, dtype, tuple(states.values()))
     with _quiet():
         try:
             exported = torch.onnx.export(
                 program,
-                (example,),
+                examples,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=["observation"],
-                output_names=["action"],
+                input_names=["observation", *(f"{name}_in" for name in states)],
+                output_names=["action", *(f"{name}_out" for name in states)],
                 verbose=False,
             )
         except Exception as error:  # the exporter wraps whatever went wrong
@@ -60,26 +68,34 @@ def export_onnx(
 
 
 def export_program(
-    network: nn.Module, observation_shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> tuple[torch.export.ExportedProgram, torch.Tensor]:
-    """The exported program behind ``export_onnx`` and its example input.
+    network: nn.Module,
+    observation_shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    widths: Sequence[int] = (),
+) -> tuple[torch.export.ExportedProgram, tuple[torch.Tensor, ...]]:
+    """The exported program behind ``export_onnx`` and its example inputs.
 
     Raises:
         PolicyError: torch cannot trace the network.
     """
     kind = torch.uint8 if np.dtype(dtype) == np.uint8 else torch.float32
     # two rows: torch specialises a dynamic dimension that is 1 in the example
-    example = torch.zeros((2, *observation_shape), dtype=kind)
+    examples = (
+        torch.zeros((2, *observation_shape), dtype=kind),
+        *(torch.zeros((2, width)) for width in widths),
+    )
+    batch = {0: torch.export.Dim("batch")}
+    dynamic = (batch, (batch,) * len(widths)) if widths else (batch,)
     decompositions = torch.export.default_decompositions()
     decompositions.pop(torch.ops.aten.linear.default, None)  # type: ignore[no-untyped-call]
     with _quiet():
         try:
             program = torch.export.export(
-                network.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+                network.eval(), examples, dynamic_shapes=dynamic
             ).run_decompositions(decompositions)
         except Exception as error:  # user modules fail in any way
             raise _refusal(error) from error
-    return program, example
+    return program, examples
 
 
 def _refusal(error: Exception) -> PolicyError:

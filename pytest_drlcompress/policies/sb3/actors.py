@@ -27,6 +27,7 @@ from pytest_drlcompress.policies.network import (
     clip_layer,
     squash_layers,
 )
+from pytest_drlcompress.policies.recurrent_network import LstmCell
 from pytest_drlcompress.policies.sb3.zip import OTHER_WAYS, Sb3Zip
 
 Layers = list[nn.Module]
@@ -34,6 +35,7 @@ Activation = Callable[[], nn.Module]
 M = TypeVar("M", nn.Linear, nn.Conv2d)
 
 ON_POLICY = "stable_baselines3.common.policies"
+RECURRENT = "sb3_contrib.common.recurrent.policies"
 _MODULES = MappingProxyType(
     {
         "stable_baselines3.sac.policies": "sac",
@@ -41,6 +43,7 @@ _MODULES = MappingProxyType(
         "stable_baselines3.dqn.policies": "dqn",
         "sb3_contrib.tqc.policies": "tqc",
         "sb3_contrib.qrdqn.policies": "qrdqn",
+        RECURRENT: "recurrentppo",
         ON_POLICY: "",
     }
 )
@@ -133,8 +136,31 @@ def actor_layers(saved: Sb3Zip, action: ActionSpec) -> tuple[Layers, Layers]:
     return _extractor(saved, extractor), [*_join(linears, _activation(saved)), *head]
 
 
+def lstm_cells(saved: Sb3Zip) -> list[LstmCell]:
+    """The layers of the LSTM between the features extractor and the rest; none in most actors.
+
+    Raises:
+        PolicyError: tensors that are not those of a plain LSTM.
+    """
+    found = dict(_below(saved, "lstm_actor"))
+    cells: list[LstmCell] = []
+    while f"weight_ih_l{len(cells)}" in found:
+        layer = f"l{len(cells)}"
+        weights = [found.pop(f"weight_{kind}_{layer}", torch.empty(0)) for kind in ("ih", "hh")]
+        width = weights[0].shape[0] // 4
+        if [w.ndim for w in weights] != [2, 2] or weights[1].shape != (4 * width, width):
+            raise saved.error(f"layer {layer} of its LSTM is not a plain one; {OTHER_WAYS}")
+        biases = [
+            found.pop(f"bias_{kind}_{layer}", torch.zeros(4 * width)) for kind in ("ih", "hh")
+        ]
+        cells.append(LstmCell(*map(_filled, weights, biases)))
+    if found:
+        raise saved.error(f"its LSTM has tensors {sorted(found)}; {OTHER_WAYS}")
+    return cells
+
+
 def _activation(saved: Sb3Zip) -> Activation:
-    default = "Tanh" if saved.policy_module == ON_POLICY else "ReLU"
+    default = "Tanh" if saved.policy_module in (ON_POLICY, RECURRENT) else "ReLU"
     text = saved.policy_kwargs.get("activation_fn", f"torch.nn.modules.activation.{default}")
     match = _ACTIVATION.fullmatch(str(text))
     if match is None or match["name"] not in ACTIVATIONS:

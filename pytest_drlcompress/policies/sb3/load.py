@@ -13,10 +13,13 @@ from torch import nn
 from pytest_drlcompress.core.errors import PolicyError
 from pytest_drlcompress.environments.recorded import RecordedSpec
 from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
+from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.policies.image_advice import image_advice
 from pytest_drlcompress.policies.network import ChannelsFirst, Pixels, normalize_layer
-from pytest_drlcompress.policies.policy import Policy, check_network
-from pytest_drlcompress.policies.sb3.actors import actor_layers, algorithm_of
+from pytest_drlcompress.policies.onnx_file import check_model
+from pytest_drlcompress.policies.policy import Policy, check_finite, check_network
+from pytest_drlcompress.policies.recurrent_network import RecurrentNetwork
+from pytest_drlcompress.policies.sb3.actors import actor_layers, algorithm_of, lstm_cells
 from pytest_drlcompress.policies.sb3.vecnormalize import Statistics, read_vecnormalize
 from pytest_drlcompress.policies.sb3.zip import OTHER_WAYS, Sb3Zip, read_zip
 
@@ -26,9 +29,9 @@ def load_sb3(
 ) -> Policy:
     """The deterministic policy of an SB3 model saved at ``path``, acting in ``env``.
 
-    Reads SAC, TQC, TD3, DDPG, PPO, A2C, TRPO, DQN and QR-DQN. The action bounds are those of
-    ``env``; where the file's own are readable they must be the same. ``vecnormalize`` is the
-    pickle with the observation statistics, which is read only with ``trust``. An empty
+    Reads SAC, TQC, TD3, DDPG, PPO, A2C, TRPO, DQN, QR-DQN and RecurrentPPO. The action bounds are
+    those of ``env``; where the file's own are readable they must be the same. ``vecnormalize`` is
+    the pickle with the observation statistics, which is read only with ``trust``. An empty
     ``policy_id`` becomes ``algorithm-environment``.
 
     Raises:
@@ -48,16 +51,22 @@ def policy_from_zip(
     algorithm = algorithm_of(saved)
     _check_spaces(saved, env)
     extractor, body = actor_layers(saved, env.action)
-    layers = [*extractor, *body]
+    cells = lstm_cells(saved)
+    layers = [*extractor, *(cell.input for cell in cells[:1]), *body]
     if not extractor:
         _check_width(saved, env, layers)
     statistics = None if vecnormalize is None else read_vecnormalize(vecnormalize, trust=trust)
     front = _preprocessing(saved, env, layers)
     if statistics is not None and statistics.enabled:
         front.append(_normalization(saved, env, statistics, images=bool(extractor)))
-    network = nn.Sequential(*front, *layers).eval()
     identity = policy_id or f"{algorithm or saved.path.stem.lower()}-{env_name(env)}"
-    check_network(identity, env, network)
+    network: nn.Module | bytes
+    if cells:
+        before, after = nn.Sequential(*front, *extractor), nn.Sequential(*body)
+        network = _steps(identity, env, RecurrentNetwork(before, cells, after).eval())
+    else:
+        network = nn.Sequential(*front, *layers).eval()
+        check_network(identity, env, network)
     return Policy(
         id=identity,
         env=env,
@@ -71,6 +80,15 @@ def policy_from_zip(
             "vecnormalize": "" if vecnormalize is None else vecnormalize.name,
         },
     )
+
+
+def _steps(identity: str, env: EnvSpec, network: RecurrentNetwork) -> bytes:
+    """A recurrent actor as ONNX, which is what is quantized, run and judged."""
+    check_finite(identity, network)
+    shape, dtype, _ = env.spaces
+    model = export_onnx(network, shape, dtype, network.states)
+    check_model(f"policy {identity!r}", env, model)
+    return model
 
 
 def spec_of(saved: Sb3Zip) -> RecordedSpec:
