@@ -6,8 +6,8 @@ and networks distilled. They say nothing of returns.
 
 import hashlib
 import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import EnvironmentSpecError, ObservationsError
+from pytest_drlcompress.environments.parts import Part, pack_rows
 from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
 
 LEAST = 40
@@ -61,6 +62,17 @@ class Recording:
         if dtype.kind in "iu" and not np.array_equal(converted, flat):
             raise ObservationsError(f"{where} holds values that are not {dtype}")
         return converted
+
+    def packed(self, parts: Sequence[Part]) -> "Recording":
+        """Of arrays named as ``parts``, one that holds them packed; as it is where they are not."""
+        if not {part.name for part in parts} <= self.arrays.keys():
+            return self
+        try:
+            return replace(self, arrays={_USUAL_NAMES[0]: pack_rows(parts, self.arrays)})
+        except ValueError as error:
+            raise ObservationsError(
+                f"{self.path}: its arrays do not fit the environment's observations: {error}"
+            ) from None
 
     def episode_length(self, shape: tuple[int, ...]) -> int:
         """Steps of each episode where the array tells episodes apart, else of the recording."""
@@ -161,6 +173,16 @@ class RecordedSpec(EnvSpec):
     def spaces(self) -> tuple[tuple[int, ...], np.dtype[Any], ActionSpec]:
         """As told."""
         return self.shape, self.dtype, self.known_action
+
+    @property
+    def observation_kind(self) -> str:
+        """Arrays."""
+        return "Box"
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """None: a recording holds arrays as the policy takes them."""
+        return ()
 
     @property
     def observation_bounds(self) -> tuple[NDArray[Any], NDArray[Any]]:

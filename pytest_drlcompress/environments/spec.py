@@ -28,6 +28,7 @@ from pytest_drlcompress.core.errors import EnvironmentSpecError, OptionTextError
 from pytest_drlcompress.core.imports import current_directory_importable
 from pytest_drlcompress.core.key_values import Scalar, format_options, parse_options
 from pytest_drlcompress.environments.atari.spec import AtariSpec
+from pytest_drlcompress.environments.parts import Part, packed_dtype, parts_of
 
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """How far beyond a bound, relative to it, an action still counts as rounded."""
@@ -214,17 +215,13 @@ class EnvSpec:
 
     @cached_property
     def spaces(self) -> tuple[tuple[int, ...], np.dtype[Any], ActionSpec]:
-        """Observation shape and dtype, and the action specification.
+        """Observation shape and dtype, packed where it has ``parts``, and the action specification.
 
         Raises:
-            EnvironmentSpecError: observations other than Box, or actions other than Box, Discrete,
-                MultiDiscrete and MultiBinary.
+            EnvironmentSpecError: observations without a fixed number of numbers, or actions other
+                than Box, Discrete, MultiDiscrete and MultiBinary.
         """
         observation, action = self._gym_spaces
-        if not isinstance(observation, gym.spaces.Box):
-            raise EnvironmentSpecError(
-                f"environment {str(self)!r} has {observation} observations; only Box is supported"
-            )
         empty = np.zeros(0, np.float32)
         if isinstance(action, gym.spaces.Discrete):
             spec = ActionSpec((), empty, empty, int(action.n), int(action.start))
@@ -243,7 +240,27 @@ class EnvSpec:
                 f"environment {str(self)!r} has {action} actions; Box, Discrete, MultiDiscrete from"
                 " 0 and MultiBinary are supported"
             )
+        if parts := self.parts:
+            return (sum(part.width for part in parts),), packed_dtype(parts), spec
+        assert observation.shape is not None
         return tuple(observation.shape), np.dtype(observation.dtype), spec
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """What observations other than a Box are packed from; none of a Box.
+
+        Raises:
+            EnvironmentSpecError: observations without a fixed number of numbers.
+        """
+        try:
+            return parts_of(self._gym_spaces[0])
+        except EnvironmentSpecError as error:
+            raise EnvironmentSpecError(f"environment {str(self)!r}: {error}") from None
+
+    @property
+    def observation_kind(self) -> str:
+        """The class of the observation space: ``Box``, ``Dict``, ..."""
+        return type(self._gym_spaces[0]).__name__
 
     @cached_property
     def _gym_spaces(self) -> tuple[gym.Space[Any], gym.Space[Any]]:
@@ -261,7 +278,7 @@ class EnvSpec:
     @property
     def observation_bounds(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """The smallest and the largest observation, each of the observation's shape and dtype."""
-        _ = self.spaces  # refuses what is no Box
+        assert not self.parts, "bounds of packed observations"
         box: Any = self._gym_spaces[0]
         return box.low, box.high
 

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_drlcompress.core.errors import EnvironmentSpecError
 from pytest_drlcompress.environments.engine import Engine
 from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, EpisodeNoise, Perturbation
@@ -83,6 +84,11 @@ def rollout(
     count = workers if isinstance(workers, int) else workers.workers
     if perturbation.observation_noise and observation_std is None:
         raise TypeError("observation noise needs observation_std, the unit it is given in")
+    if perturbation.observation_noise and any(part.sizes for part in spec.parts):
+        raise EnvironmentSpecError(
+            f"environment {str(spec)!r} has integers among its observations, which noise would turn"
+            " into others: leave observation_noise out"
+        )
     engine = engines.choose(spec, perturbation)
     stall_s = step_timeout_s if engine.may_hang else None
     work = _Work(

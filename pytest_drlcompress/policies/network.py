@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.policies.part_layers import Floats, OneHot, Parts
 
 Layer = dict[str, Any]
 
@@ -176,6 +177,9 @@ _LAYERS: MappingProxyType[str, tuple[type[nn.Module], tuple[str, ...]]] = Mappin
         "gelu": (nn.GELU, ()),
         "sigmoid": (nn.Sigmoid, ()),
         "hardtanh": (nn.Hardtanh, ("min_val", "max_val")),
+        "parts": (Parts, ("widths", "branches")),
+        "one_hot": (OneHot, ("sizes",)),
+        "floats": (Floats, ()),
         "pixels": (Pixels, ()),
         "normalize": (Normalize, ("size", "clip")),
         "scale": (Scale, ("size",)),
@@ -250,6 +254,8 @@ def build(architecture: Sequence[Layer]) -> nn.Sequential:
             )
         if isinstance(arguments.get("branch"), list):
             arguments["branch"] = build(arguments["branch"])
+        if isinstance(arguments.get("branches"), list):
+            arguments["branches"] = [build(branch) for branch in arguments["branches"]]
         try:
             layers.append(_LAYERS[name][0](**arguments))
         except (TypeError, ValueError, RuntimeError) as error:
@@ -301,6 +307,8 @@ def _describe(layer: nn.Module) -> Layer:
             described[argument] = int(getattr(layer, _SIZED_BY[type(layer)]).numel())
         elif argument == "branch":
             described[argument] = describe(getattr(layer, argument))
+        elif argument == "branches":
+            described[argument] = [describe(branch) for branch in getattr(layer, argument)]
         else:
             value = getattr(layer, argument)
             described[argument] = list(value) if isinstance(value, tuple) else value

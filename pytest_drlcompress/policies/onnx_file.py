@@ -88,7 +88,7 @@ def adapt_to(raw: bytes, env: EnvSpec | None, interface: Interface) -> Adapted:
     if env is None:
         return adapt(raw, interface)
     shape, _, action = env.spaces
-    return adapt(raw, interface, shape, action.shape, discrete=action.discrete)
+    return adapt(raw, interface, shape, action.shape, discrete=action.discrete, parts=env.parts)
 
 
 def _recorded_spec(model: bytes, recording: Recording) -> EnvSpec:

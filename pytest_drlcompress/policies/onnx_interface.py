@@ -18,6 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.utils import Extractor
 
 from pytest_drlcompress.core.errors import ArtifactError
+from pytest_drlcompress.environments.parts import Part
+from pytest_drlcompress.policies.onnx_parts import split_observation, takes_packed
 from pytest_drlcompress.policies.onnx_states import COUNTER, find_states, separate
 from pytest_drlcompress.runtime.onnxruntime import make_session
 
@@ -64,11 +66,13 @@ def adapt(
     action: tuple[int, ...] | None = None,
     *,
     discrete: bool = False,
+    parts: Sequence[Part] = (),
 ) -> Adapted:
     """``model`` with one input ``(batch, *observation)`` and one output ``(batch, *action)``.
 
     ``observation`` and ``action`` are the shapes in the environment, ``None`` where there is none
-    to fit; ``discrete`` says whether its actions are integers.
+    to fit; ``discrete`` says whether its actions are integers, ``parts`` what its observations are
+    packed from, for each of which the graph may have an input.
 
     Raises:
         ArtifactError: ONNX Runtime cannot load or run it, or it is not clear which input is the
@@ -85,7 +89,13 @@ def adapt(
         never=(*interface.constants, *_OBSERVATIONS, *_ACTIONS, interface.output),
     )
     others = [value for value in inputs if value.name not in states]
-    source = _choose_input(others, interface)
+    if parts and not takes_packed(_unsaid(others, interface), parts):
+        seen = _unsaid(others, interface)
+        source = split_observation(work, seen, parts)
+        others = [source, *(value for value in others if value not in seen)]
+        notes.append(f"inputs {', '.join(value.name for value in seen)} are given one observation")
+    else:
+        source = _choose_input(others, interface)
     if len(others) > 1:
         _fix_constants(work, source, others, interface, notes)
     outputs = [value.name for value in work.graph.output if value.name not in states.values()]
@@ -142,7 +152,7 @@ def _ordered(
 
 
 def _choose_input(inputs: Sequence[Any], interface: Interface) -> Any:
-    left = [value for value in inputs if value.name not in interface.constants] or list(inputs)
+    left = _unsaid(inputs, interface) or list(inputs)
     if len(left) == 1:
         return left[0]
     # others without a value are named below
@@ -154,6 +164,11 @@ def _choose_input(inputs: Sequence[Any], interface: Interface) -> Any:
             f" --drlc-input={left[-1].name if left else 'time_step'}=0"
         )
     return usual[0]
+
+
+def _unsaid(inputs: Sequence[Any], interface: Interface) -> list[Any]:
+    """The inputs that have no value."""
+    return [value for value in inputs if value.name not in interface.constants]
 
 
 def _fix_sizes(source: Any, observation: tuple[int, ...] | None, notes: list[str]) -> None:

@@ -12,6 +12,7 @@ from pytest_drlcompress.core.errors import PolicyError
 from pytest_drlcompress.core.imports import current_directory_importable
 from pytest_drlcompress.environments.recorded import Recording, recorded_spec
 from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.policies.part_layers import FromParts
 from pytest_drlcompress.policies.policy import Policy, check_network
 
 
@@ -22,7 +23,8 @@ def load_torch(
 
     The attribute is a ``torch.nn.Module``, or is called without arguments to get one. The
     module is imported, with the current directory on ``sys.path``: it is the user's code.
-    An empty ``policy_id`` becomes the attribute's name. Without ``env`` the module takes the
+    Where ``env`` gives Dict or Tuple observations, it gets tensors in the same form. An empty
+    ``policy_id`` becomes the attribute's name. Without ``env`` the module takes the
     observations of ``recording``.
 
     Raises:
@@ -40,6 +42,8 @@ def load_torch(
     if env is None:
         assert recording is not None
         env = spec_by_acting(text, network, recording)
+    if env.parts:
+        network = FromParts(network, env.parts).eval()
     check_network(identity, env, network)
     return Policy(id=identity, env=env, source=network, origin=text)
 

@@ -253,8 +253,10 @@ class LoadedPolicy:
     def _recorded(self) -> NDArray[Any]:
         assert self.tools.recording is not None
         shape, dtype = self.controller.observation_shape, self.controller.observation_dtype
-        rows = self.tools.recording.rows(shape, dtype)
-        length = self.tools.recording.episode_length(shape)
+        recording, parts = self.tools.recording, self.policy.env.parts
+        if parts:
+            recording = recording.packed(parts)
+        rows, length = recording.rows(shape, dtype), recording.episode_length(shape)
         return np.concatenate(
             [self._with_states(rows[at : at + length]) for at in range(0, len(rows), length)]
         )

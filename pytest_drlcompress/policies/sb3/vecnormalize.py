@@ -11,7 +11,7 @@ import math
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ class Statistics:
     """``clip((x - mean) / sqrt(variance + epsilon), -clip, clip)`` of one flat observation.
 
     ``mean`` and ``variance`` are float64 of one size; ``enabled`` is ``norm_obs``, and where
-    it is ``False`` the arrays are empty and observations pass as they are.
+    it is ``False`` the arrays are empty and observations pass as they are. Of a dictionary of
+    observations the arrays are empty, too, and ``by_key`` holds those of each key that is
+    normalized (``norm_obs_keys``).
     """
 
     path: Path
@@ -35,6 +37,7 @@ class Statistics:
     epsilon: float
     clip: float
     enabled: bool
+    by_key: Mapping[str, "Statistics"] = field(default_factory=dict)
 
 
 def find_vecnormalize(path: Path) -> Path | None:
@@ -57,8 +60,7 @@ def read_vecnormalize(path: Path, *, trust: bool) -> Statistics:
 
     Raises:
         UntrustedPickleError: ``trust`` is ``False``; nothing has been read.
-        PolicyError: no such file, not a VecNormalize, one of a Dict observation, or
-            statistics that are not finite.
+        PolicyError: no such file, not a VecNormalize, or statistics that are not finite.
     """
     if not path.is_file():
         raise PolicyError(f"{path}: no such file (VecNormalize statistics)")
@@ -84,15 +86,17 @@ def _statistics(path: Path, root: Any) -> Statistics:
         found = root.origin if isinstance(root, _Inert) else type(root).__name__
         raise PolicyError(f"{path}: holds {found}, not a VecNormalize")
     epsilon, clip = _number(state.get("epsilon", 1e-8)), _number(state.get("clip_obs", 10.0))
+    empty = np.zeros(0)
     if not state["norm_obs"]:
-        empty = np.zeros(0)
         return Statistics(path, empty, empty, epsilon, clip, enabled=False)
     moments = state.get("obs_rms")
     if isinstance(moments, Mapping):
-        raise PolicyError(
-            f"{path}: statistics of Dict observations ({', '.join(map(str, moments))}); only Box"
-            " is supported"
-        )
+        by_key = {str(k): _moments(path, m, epsilon, clip) for k, m in moments.items()}
+        return Statistics(path, empty, empty, epsilon, clip, enabled=True, by_key=by_key)
+    return _moments(path, moments, epsilon, clip)
+
+
+def _moments(path: Path, moments: Any, epsilon: float, clip: float) -> Statistics:
     values = moments.state if isinstance(moments, _Inert) else None
     if not isinstance(values, Mapping) or not {"mean", "var"} <= set(values):
         raise PolicyError(f"{path}: its observation statistics (obs_rms) are not readable")

@@ -101,13 +101,25 @@ class Sb3Zip:
         )
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The keys of a saved Dict space; none of another, or where they are not readable."""
+        raw = self.data.get("observation_space")
+        text = raw.get("spaces") if isinstance(raw, dict) else None
+        if not isinstance(text, str):
+            return ()
+        return tuple(re.findall(r"['\"]([^'\"]+)['\"]: [A-Z]", text))
+
+    @property
     def saw_vecnormalize(self) -> bool:
         """Whether the model certainly learned behind ``VecNormalize``.
 
         On-policy algorithms keep the un-normalised observation for ``VecNormalize`` alone;
         off-policy ones always keep one, so theirs tells nothing.
         """
-        on_policy = self.policy_module == "stable_baselines3.common.policies"
+        on_policy = self.policy_module in (
+            "stable_baselines3.common.policies",
+            "sb3_contrib.common.recurrent.policies",
+        )
         return on_policy and self.data.get("_last_original_obs") is not None
 
 
