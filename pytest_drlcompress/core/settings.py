@@ -203,7 +203,8 @@ OPTIONS = (
         whole(1), 0, metavar="N",
     ),
     Option(
-        "trust", "allow reading the pickle of VecNormalize statistics beside an SB3 zip",
+        "trust",
+        "allow reading the pickle of VecNormalize statistics beside an SB3 zip, and .pt2 files",
         str, False, flag=True,
     ),
     Option(

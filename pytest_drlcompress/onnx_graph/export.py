@@ -37,6 +37,26 @@ def export_onnx(
         PolicyError: torch cannot export the network.
     """
     program, examples = export_program(network, observation_shape, dtype, tuple(states.values()))
+    return export_exported(
+        program,
+        examples,
+        inputs=["observation", *(f"{name}_in" for name in states)],
+        outputs=["action", *(f"{name}_out" for name in states)],
+    )
+
+
+def export_exported(
+    program: torch.export.ExportedProgram,
+    examples: tuple[torch.Tensor, ...] = (),
+    *,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str],
+) -> bytes:
+    """A program of ``torch.export`` as ONNX, with these names of its inputs and outputs.
+
+    Raises:
+        PolicyError: torch cannot export it.
+    """
     with _quiet():
         try:
             exported = torch.onnx.export(
@@ -44,8 +64,8 @@ def export_onnx(
                 examples,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=["observation", *(f"{name}_in" for name in states)],
-                output_names=["action", *(f"{name}_out" for name in states)],
+                input_names=inputs,
+                output_names=outputs,
                 verbose=False,
             )
         except Exception as error:  # the exporter wraps whatever went wrong
@@ -86,16 +106,22 @@ def export_program(
     )
     batch = {0: torch.export.Dim("batch")}
     dynamic = (batch, (batch,) * len(widths)) if widths else (batch,)
-    decompositions = torch.export.default_decompositions()
-    decompositions.pop(torch.ops.aten.linear.default, None)  # type: ignore[no-untyped-call]
     with _quiet():
         try:
-            program = torch.export.export(
-                network.eval(), examples, dynamic_shapes=dynamic
-            ).run_decompositions(decompositions)
+            program = decomposed(
+                torch.export.export(network.eval(), examples, dynamic_shapes=dynamic)
+            )
         except Exception as error:  # user modules fail in any way
             raise _refusal(error) from error
     return program, examples
+
+
+def decomposed(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """``program`` in few operators, linear layers whole."""
+    decompositions = torch.export.default_decompositions()
+    decompositions.pop(torch.ops.aten.linear.default, None)  # type: ignore[no-untyped-call]
+    lowered: torch.export.ExportedProgram = program.run_decompositions(decompositions)
+    return lowered
 
 
 def _refusal(error: Exception) -> PolicyError:

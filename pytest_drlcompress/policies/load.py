@@ -102,5 +102,5 @@ def _unknown(text: str, baselines: Path) -> PolicyError:
     listing = ", ".join(known) or f"none under {baselines}"
     return PolicyError(
         f"policy {text!r} is not a baseline (known: {listing}), an SB3 .zip, an .onnx file, a"
-        f" TorchScript .pt, or module:attribute{guess}"
+        f" TorchScript .pt, a torch.export .pt2, or module:attribute{guess}"
     )
