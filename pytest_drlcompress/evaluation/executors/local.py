@@ -58,6 +58,7 @@ class WorkerPool:
         self.workers = workers
         self._processes = [WorkerProcess() for _ in range(workers - 1)]
         self._one_thread = one_thread()
+        self._told = False
 
     def __enter__(self) -> Self:
         return self
@@ -99,13 +100,26 @@ class WorkerPool:
             thread.start()
             processes = [process for process in self._processes if process.free]
             processes = processes[: len(seeds) - 1]
-            order = _pickled(work) if processes else None
+            order = self._pickled(work) if processes else None
             if order is not None:
                 for worker, process in enumerate(processes, start=_LOCAL + 1):
                     stack.callback(process.release)
                     process.begin(order, results.share(worker))
             for position in range(len(seeds)):
                 yield results.wait(position)
+
+    def _pickled(self, work: Work) -> bytes | None:
+        """``work`` for other processes; ``None``, with one warning, where that cannot be."""
+        try:
+            return pickle.dumps(work)
+        except Exception as error:  # pickling calls the code of what is pickled
+            if not self._told:
+                _warn(
+                    "the environment cannot be sent to other processes and runs in this one"
+                    f" ({error!r}); an entry point at the top of a module can be"
+                )
+            self._told = True
+            return None
 
 
 class _Results:
@@ -206,15 +220,6 @@ class _ThreadWorker:
     def _check(self) -> None:
         if self._stop.is_set():
             raise Stopped
-
-
-def _pickled(work: Work) -> bytes | None:
-    """``work`` for other processes; ``None``, with a warning, where that cannot be."""
-    try:
-        return pickle.dumps(work)
-    except Exception as error:  # pickling calls the code of what is pickled
-        _warn(f"the rollout cannot be sent to another process ({error!r})")
-        return None
 
 
 def _warn(problem: str) -> None:
