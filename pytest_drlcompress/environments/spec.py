@@ -18,6 +18,7 @@ are its arguments.
 import importlib
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium as gym
@@ -31,6 +32,9 @@ from pytest_drlcompress.environments.atari.spec import AtariSpec
 
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """How far beyond a bound, relative to it, an action still counts as rounded."""
+
+_MOST = MappingProxyType({"pad_observation": 2**20, "time_feature": 2**31})
+"""More zeros than any policy sees would only take memory, in every step of every episode."""
 
 _MANY = 2**31
 """More choices than any policy has: their number is not known."""
@@ -150,9 +154,11 @@ class EnvSpec:
         pad = options.pop("pad_observation", 0)
         time = options.pop("time_feature", 0)
         for name, value in (("pad_observation", pad), ("time_feature", time)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (whole and 0 <= int(value) <= _MOST[name]):
                 raise EnvironmentSpecError(
-                    f"environment {text!r}: {name}={value} must be a whole number >= 0"
+                    f"environment {text!r}: {name}={value} must be a whole number from 0 to"
+                    f" {_MOST[name]:,}"
                 )
         try:
             atari = AtariSpec.of(env_id, options)
@@ -194,7 +200,10 @@ class EnvSpec:
             return make_atari(self.id, atari)
         try:
             env = _make(self.id, kwargs)
-        except Exception as error:  # Gymnasium passes on whatever a third-party constructor raises
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # Gymnasium passes on whatever a third-party constructor raises
             raise EnvironmentSpecError(
                 f"environment {str(self)!r} cannot be made: {_one_line(error)}"
             ) from error
