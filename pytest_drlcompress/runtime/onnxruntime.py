@@ -10,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import ArtifactError
+from pytest_drlcompress.runtime.patrol import NO_PATROL, PATIENCE_S, NoPatrol, Patrol
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -76,6 +77,7 @@ class OnnxController:
 
     def __init__(self, model: bytes) -> None:
         self._session = make_session(model)
+        self._patrol: Patrol | NoPatrol = Patrol() if _loops(model) else NO_PATROL
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise ArtifactError(
@@ -101,7 +103,7 @@ class OnnxController:
         self._binding.bind_output(
             self._sink, "cpu", 0, self._action.dtype, self._action.shape, self._action.ctypes.data
         )
-        self._run = _runner(self._session, self._binding)
+        self._run = _runner(self._session, self._binding, self._patrol)
         # views without the batch, made once
         self._observation_row = self._observation.reshape(self.observation_shape)
         self._action_row = self._action.reshape(self.action_shape)
@@ -111,7 +113,20 @@ class OnnxController:
         """Actions for a batch; row by row where the model's result depends on the batch."""
         if self.batch_invariant:
             batch = np.ascontiguousarray(observations, self.observation_dtype)
-            return np.asarray(self._session.run([self._sink], {self._source: batch})[0])
+            with self._patrol:
+                try:
+                    found = self._session.run(
+                        [self._sink], {self._source: batch}, self._patrol.options
+                    )
+                except Exception as error:  # the bindings raise several unrelated classes
+                    raise self._failure(error) from None
+            made = np.asarray(found[0])
+            if made.shape != (len(batch), *self.action_shape):
+                raise ArtifactError(
+                    f"output {self._sink!r} has shape {made.shape} for {len(batch)} observations,"
+                    f" and {(1, *self.action_shape)} for one"
+                )
+            return made
         actions = np.empty((len(observations), *self.action_shape), self._action.dtype)
         for row, observation in enumerate(observations):
             actions[row] = self.act_one(observation)
@@ -120,8 +135,17 @@ class OnnxController:
     def act_one(self, observation: NDArray[Any]) -> NDArray[Any]:
         """The action for one observation, through preallocated buffers; overwritten next call."""
         self._observation_row[...] = observation
-        self._run()
+        try:
+            self._run()
+        except Exception as error:  # the bindings raise several unrelated classes
+            raise self._failure(error) from None
         return self._action_row
+
+    def _failure(self, error: Exception) -> ArtifactError:
+        text = " ".join(str(error).split())
+        if self._patrol.ended:
+            return ArtifactError(f"the model took more than {PATIENCE_S:g} s for its actions")
+        return ArtifactError(f"the model fails on an observation: {text}")
 
     def run_network(self) -> None:
         """Run the network alone, on the observation that ``act_one`` saw last."""
@@ -142,12 +166,21 @@ class OnnxController:
         return np.ascontiguousarray(action)
 
 
-def _runner(session: ort.InferenceSession, binding: ort.IOBinding) -> Callable[[], Any]:
-    """What runs ``binding``.
+def _runner(
+    session: ort.InferenceSession, binding: ort.IOBinding, patrol: Patrol | NoPatrol
+) -> Callable[[], Any]:
+    """What runs ``binding``; a model that loops, on patrol.
 
     The public ``run_with_iobinding`` first looks for captured WebGPU graphs, and makes RunOptions
     anew for each call: together a sixth of a small policy's latency.
     """
+    if isinstance(patrol, Patrol):
+
+        def patrolled() -> None:
+            with patrol:
+                session.run_with_iobinding(binding, patrol.options)
+
+        return patrolled
     try:
         run, bound = session._sess.run_with_iobinding, binding._iobinding  # noqa: SLF001
     except AttributeError:  # this ONNX Runtime is built otherwise
@@ -162,6 +195,20 @@ def _static(name: str, shape: list[Any]) -> tuple[int, ...]:
             " with every size but the batch fixed"
         )
     return tuple(int(size) for size in shape[1:])
+
+
+def _loops(model: bytes) -> bool:
+    """Whether what it computes may take any time, whatever its size."""
+    import onnx
+
+    proto = onnx.load_from_string(model)
+    graphs = [proto.graph, *proto.functions]
+    while graphs:
+        for node in graphs.pop().node:
+            if node.op_type in ("Loop", "Scan"):
+                return True
+            graphs += [g for a in node.attribute for g in (*a.graphs, a.g) if g.node]
+    return False
 
 
 def _quantizes_dynamically(model: bytes) -> bool:
