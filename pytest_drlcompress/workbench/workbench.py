@@ -4,6 +4,7 @@ One ``Workbench`` lives in a process for a whole run.
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -30,11 +31,16 @@ DEFAULT_VARIANTS = ("fp32", "ptdq", "ptsq", "ptsq:equalize=true")
 """What is judged where nothing else is asked for."""
 
 
+def _to_standard_error(note: str) -> None:
+    print(f"warning: {note}", file=sys.stderr)
+
+
 class Workbench:
     """See the module.
 
     ``registry`` holds the run's compression steps, ``engines`` its engines, and ``loaders`` those
-    that a project adds to ours.
+    that a project adds to ours. ``on_note`` is told what the user should know and nothing fails
+    for.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class Workbench:
         registry: Registry,
         engines: Engines = OUR_ENGINES,
         loaders: Sequence[PolicyLoader] = (),
+        on_note: Callable[[str], None] = _to_standard_error,
     ) -> None:
         self.settings = settings
         self._loaders = tuple(loaders)
@@ -52,7 +59,7 @@ class Workbench:
             engines,
             make_runtime(settings.runtime),
             make_executor(workers=settings.workers or None),
-            EpisodeCache(default_cache_path()) if settings.cache else None,
+            EpisodeCache(default_cache_path(), on_note) if settings.cache else None,
             None if settings.observations is None else read_recording(settings.observations),
         )
         # per instance: a module-level cache would outlive the run
