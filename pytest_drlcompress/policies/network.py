@@ -270,7 +270,7 @@ def build(architecture: Sequence[Layer]) -> nn.Sequential:
             raise PolicyError(f"layer {position} is not described by an object: {layer!r}")
         arguments = dict(layer)
         name = arguments.pop("type", None)
-        if name not in _LAYERS:
+        if not isinstance(name, str) or name not in _LAYERS:
             raise PolicyError(
                 f"layer {position} has unknown type {name!r}; known: {', '.join(_LAYERS)}"
             )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
-from pytest_drlcompress.baselines.record import read_baseline_record
+from pytest_drlcompress.baselines.record import read_baseline_record, same_environment
 from pytest_drlcompress.compression.registry import Registry
 from pytest_drlcompress.compression.variant import Variant
 from pytest_drlcompress.core.settings import Settings
@@ -53,6 +53,7 @@ class Workbench:
     ) -> None:
         self.settings = settings
         self._loaders = tuple(loaders)
+        self._on_note = on_note
         self.tools = Tools(
             settings,
             registry,
@@ -113,13 +114,15 @@ class Workbench:
         # a run's own policies are told apart; one that is loaded beside them keeps its id
         policy = self._policies.get(text) or self._read(text)
         folder = Path(policy.origin)
-        recorded = (folder / RECORD).is_file()
-        return LoadedPolicy(
-            policy,
-            read_baseline_record(folder) if recorded else None,
-            folder if recorded else None,
-            self.tools,
-        )
+        if not (folder / RECORD).is_file():
+            return LoadedPolicy(policy, None, None, self.tools)
+        record = read_baseline_record(folder)
+        if not same_environment(record.versions):
+            self._on_note(
+                f"{policy.id} was recorded with other versions of its environment, so its own"
+                " returns are measured again; `baselines --measure` records them"
+            )
+        return LoadedPolicy(policy, record, folder, self.tools)
 
     def _candidate(self, policy: str, variant: str) -> Candidate:
         return Candidate(self.load(policy), Variant(variant))
