@@ -63,9 +63,10 @@ def test_every_way_gives_onnxruntimes_bits(way, compiler, tmp_path):
         assert "64 of 64" in done.stdout
 
 
-@pytest.mark.skipif(bool(missing_tools()), reason=missing_tools() or "-")
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])
 def test_microcontrollers_vectors_save_instructions_and_keep_bits(target, monkeypatch):
+    if reason := missing_tools(TARGETS[target]):
+        pytest.skip(reason)
     model = integer_network([17, 32, 32, 6], EIGHT_BITS)
     program = parse_program(model)
     source = generate(program, layout="dense")

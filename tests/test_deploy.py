@@ -1,7 +1,9 @@
 """From the recipe to the chip: narrow networks, the C runtime in the gates, targets, commands."""
 
 import itertools
+import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from samples import Samples
 from torch import nn
 
 from pytest_drlcompress.__main__ import main
+from pytest_drlcompress.codegen.emit import generate
 from pytest_drlcompress.codegen.targets import TARGETS, measure_on_target, missing_tools
 from pytest_drlcompress.compression.distillation.narrow import hidden_widths, narrowed
 from pytest_drlcompress.compression.recipe import parse_recipe
@@ -17,7 +20,8 @@ from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.core.errors import CodeGenerationError, RecipeError
 from pytest_drlcompress.measurement.chip import generate_checked, measure_chip
 
-TOOLS = pytest.mark.skipif(bool(missing_tools()), reason=missing_tools() or "tools are there")
+REASON = missing_tools(TARGETS["cortex-m4"])
+TOOLS = pytest.mark.skipif(bool(REASON), reason=REASON or "tools are there")
 
 
 def network(*hidden):
@@ -29,6 +33,15 @@ def network(*hidden):
     ]
     torch.manual_seed(0)
     return nn.Sequential(*layers[:-1], nn.Tanh()).eval()
+
+
+def with_one_bit_changed(source):
+    """The lowest bit of the first weight of the first layer."""
+    text = source.files["policy.c"]
+    table = re.search(r"weights1\[\d+\] = \{([^}]*)\}", text)[1]
+    first = table.split(",")[0]
+    flipped = table.replace(first, f" {int(first) ^ 1}", 1)
+    return replace(source, files={**source.files, "policy.c": text.replace(table, flipped)})
 
 
 class TestNarrow:
@@ -75,11 +88,12 @@ class TestNarrow:
         assert results[0].observations.teacher is not None, "qat is held to the original"
 
 
-@TOOLS
 class TestTargets:
     @pytest.mark.parametrize("target", TARGETS)
     @pytest.mark.parametrize("hidden", ["Relu", "Tanh"])
     def test_the_chip_acts_bit_by_bit_as_onnxruntime_does(self, target, hidden):
+        if reason := missing_tools(TARGETS[target]):
+            pytest.skip(reason)
         model = integer_network([11, 16, 16, 3], 5, zeros=0.3, hidden=hidden)
         observations = Samples().sample(20)
         figures = measure_chip(model, target, observations)
@@ -90,25 +104,22 @@ class TestTargets:
         assert weights < figures.instructions <= figures.largest
         assert measure_chip(model, target, observations) == figures, "counts are deterministic"
 
+    @TOOLS
     def test_a_policy_of_floats_stays_within_its_bound(self):
         figures = measure_chip(float_network([11, 8, 3], 0), "cortex-m4", Samples().sample(10))
         assert figures.equal == 10
         assert 0 < figures.tolerance < 1e-3
 
+    @TOOLS
     def test_one_changed_bit_of_one_weight_is_noticed(self):
         made = generate_checked(integer_network([11, 16, 3], 5), Samples().sample(20))
-        text = made.source.files["policy.c"]
-        table = text.split("weights1[176] = {")[1].split("}")[0]
-        first = table.split(",")[0]
-        flipped = table.replace(first, f" {int(first) ^ 1}", 1)
-        made.source.__dict__["files"] = {
-            **made.source.files, "policy.c": text.replace(table, flipped)
-        }  # fmt: skip
+        source = with_one_bit_changed(made.source)
         figures = measure_on_target(
-            made.source, made.program, TARGETS["cortex-m4"], made.observations, made.actions
+            source, made.program, TARGETS["cortex-m4"], made.observations, made.actions
         )
         assert figures.equal < figures.vectors
 
+    @TOOLS
     def test_what_does_not_fit_the_board_is_one_clear_line(self):
         with pytest.raises(CodeGenerationError, match=r"will not fit|overflow"):
             measure_chip(float_network([11, 300, 300, 3], 0), "cortex-m0", Samples().sample(2))
@@ -116,8 +127,9 @@ class TestTargets:
 
 def test_missing_tools_are_named_with_their_packages(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert "arm-none-eabi-gcc" in missing_tools()
-    assert "apt install gcc-arm-none-eabi" in missing_tools()
+    assert "arm-none-eabi-gcc" in missing_tools(TARGETS["cortex-m4"])
+    assert "apt install gcc-arm-none-eabi" in missing_tools(TARGETS["cortex-m4"])
+    assert "apt install gcc-riscv64-unknown-elf" in missing_tools(TARGETS["riscv32"])
 
 
 def test_the_gates_judge_the_compiled_c(suites):
@@ -137,9 +149,26 @@ def test_the_gates_judge_the_compiled_c(suites):
     # the same actions, and so the same episodes
     assert line(in_c, "retention") == line(plain, "retention")
     assert line(in_c, "action error") == line(plain, "action error")
-    if not missing_tools():
+    if not REASON:
         assert "FAIL" in line(in_c, "chip")
         in_c.stdout.fnmatch_lines(["*actions are bit-equal to ONNX Runtime's*more than 1,024 B*"])
+
+
+@TOOLS
+def test_one_changed_bit_of_one_weight_turns_the_gate_red(suites, monkeypatch):
+    arguments = [
+        "suites/test_chip.py", "-p", "no:cacheprovider", "--drlc-policy=trpo-hopper",
+        "--drlc-variant=ptsq", "--drlc-target=cortex-m4", "--drlc-workers=1",
+    ]  # fmt: skip
+    suites.runpytest(*arguments).assert_outcomes(passed=1)
+
+    def planted(*args, **options):
+        return with_one_bit_changed(generate(*args, **options))
+
+    monkeypatch.setattr("pytest_drlcompress.measurement.chip.generate", planted)
+    red = suites.runpytest(*arguments)
+    red.assert_outcomes(failed=1)
+    red.stdout.fnmatch_lines(["*of 40 actions*ONNX Runtime*"])
 
 
 class TestExport:

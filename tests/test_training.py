@@ -123,8 +123,18 @@ def test_more_steps_go_on_from_where_the_training_ended(tmp_path):
         load_file(tmp_path / name / "best/policy.safetensors") for name in ("whole", "longer")
     ]
     assert all((arrays[0][name] == arrays[1][name]).all() for name in arrays[0])
-    again = run_training(replace(recipe, steps=104, seed=2), tmp_path / "longer")
-    assert len(again.curve) == 1, "another recipe, or fewer steps, starts anew"
+
+    def stop(state):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_training(replace(recipe, steps=832), tmp_path / "longer", on_segment=stop)
+    enough = run_training(replace(recipe, steps=520), tmp_path / "longer")
+    assert (enough.steps, enough.planned) == (520, 520), "fewer steps than planned end it here"
+    assert enough.curve[:4] == longer.curve
+    for other in (replace(recipe, steps=104), replace(recipe, steps=104, seed=2)):
+        again = run_training(other, tmp_path / "longer")
+        assert len(again.curve) == 1, "another recipe, or fewer steps than trained, starts anew"
 
 
 def test_a_training_under_way_is_not_started_twice(tmp_path):

@@ -14,6 +14,7 @@ from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import RandomActor, rollout
 from pytest_drlcompress.policies.store import RECORD, load_network, save_network
 from pytest_drlcompress.training import train as training
+from pytest_drlcompress.training.hardware import Hardware
 from pytest_drlcompress.training.image_learner import q_values
 from pytest_drlcompress.training.image_networks import greedy, make_image_network
 from pytest_drlcompress.training.pqn import Pqn
@@ -123,6 +124,12 @@ def test_what_cannot_be_trained_is_one_clear_line(tmp_path: Path) -> None:
     for text, recipe in cases.items():
         with pytest.raises(TrainingError, match=text):
             training.train(recipe, tmp_path / recipe.algorithm, baselines=tmp_path)
+    for recipe, text in (
+        (TINY, "cannot use --device cuda:99 here"),
+        (replace(TINY, network=""), "trains on the CPU: --device is for image policies"),
+    ):
+        with pytest.raises(TrainingError, match=text):
+            training.train(recipe, tmp_path / "gpu", hardware=Hardware("cuda:99"))
     path = tmp_path / "recipes.toml"
     path.write_text(
         '[a]\nalgorithm = "pqn"\nteacher = "b"\nenvironment = "x"\nsteps = 1\nsegment = 1'

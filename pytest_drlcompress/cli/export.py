@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_drlcompress.core.files import write_atomic
     from pytest_drlcompress.measurement.chip import generate_checked
 
-    if arguments.chip != "c" and (reason := missing_tools()):
+    if arguments.chip != "c" and (reason := missing_tools(TARGETS[arguments.chip])):
         raise CodeGenerationError(reason)
     model, observations, whose = _model(arguments)
     made = generate_checked(

@@ -18,6 +18,7 @@ from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.reference import POOL_EPISODES
 from pytest_drlcompress.policies.store import RECORD, load_network, load_policy
 from pytest_drlcompress.training.checkpoint import TrainingState, only_one
+from pytest_drlcompress.training.hardware import Hardware
 from pytest_drlcompress.training.recipes import (
     ALGORITHMS,
     TrainingRecipe,
@@ -47,12 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--steps", None, "with --recipe: environment steps, if not all"),
         ("--segment", None, "with --recipe: steps between checkpoints"),
         ("--jobs", 1, "trainings side by side (default 1)"),
+        ("--cores", 1, "threads of an image policy's emulators, and workers that evaluate"),
+        ("--episodes", POOL_EPISODES, f"of the recorded pool (default {POOL_EPISODES:,})"),
     ):
         add_value(parser, switch, whole(1), default=default, metavar="N", help=text)
     parser.add_argument(
         "--recipes", type=Path, default=Path("baselines/recipes.toml"), metavar="FILE"
     )
     add_out_folder(parser, default=Path("baselines"))
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        choices=("cpu", "cuda"),
+        help="where an image policy's network trains (default cpu)",
+    )
     add_value(
         parser,
         "--work",
@@ -85,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     if len(wanted) > 1:
         return _side_by_side([recipe.id for recipe in wanted], arguments)
     for recipe in wanted:
-        _one(recipe, arguments.work / recipe.id, arguments.out / recipe.id)
+        _one(recipe, arguments)
     return 0
 
 
@@ -93,17 +102,20 @@ def _trained(folder: Path) -> bool:
     return (folder / RECORD).exists() or (folder / FAILURE).exists()
 
 
-def _one(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
+def _one(recipe: TrainingRecipe, arguments: argparse.Namespace) -> None:
+    work = arguments.work / recipe.id
     with only_one(recipe.id, work):
-        _train(recipe, work, folder)
+        _train(recipe, work, arguments)
 
 
-def _train(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
+def _train(recipe: TrainingRecipe, work: Path, arguments: argparse.Namespace) -> None:
+    folder = arguments.out / recipe.id
     with progress_bar(recipe.id, recipe.steps, "steps") as on_steps:
         state = train(
             recipe,
             work,
             baselines=folder.parent,
+            hardware=Hardware(arguments.device, arguments.cores),
             on_segment=lambda s: _report(recipe, s),
             on_steps=on_steps,
         )
@@ -114,16 +126,18 @@ def _train(recipe: TrainingRecipe, work: Path, folder: Path) -> None:
         "best_steps": state.best_steps,
         "seconds": state.seconds,
         "curve": state.curve,
+        "devices": state.devices,
     }
     if recipe.teacher:
         training["teacher_sha256"] = load_policy(folder.parent / recipe.teacher).sha256
-    with progress_bar(f"{recipe.id} reference", POOL_EPISODES, "episodes") as on_episodes:
+    with progress_bar(f"{recipe.id} reference", arguments.episodes, "episodes") as on_episodes:
         record = record_baseline(
             folder,
             load_network(work / "best"),
             env,
             algorithm=recipe.algorithm,
             training=training,
+            episodes=arguments.episodes,
             on_episodes=on_episodes,
         )
     reference = record.reference
@@ -149,7 +163,8 @@ def _side_by_side(baselines: Sequence[str], arguments: argparse.Namespace) -> in
     # processes of their own: torch's thread count and random state are global
     common = [
         "--recipes", str(arguments.recipes), "--out", str(arguments.out),
-        "--work", str(arguments.work),
+        "--work", str(arguments.work), "--device", arguments.device,
+        "--cores", str(arguments.cores), "--episodes", str(arguments.episodes),
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 

@@ -2,6 +2,7 @@
 
 With ``-icount shift=0`` QEMU's clock advances by one nanosecond an instruction, so that counts are
 deterministic. They are instructions and no cycles: a Cortex-M4 needs about one cycle each.
+RISC-V's counter of cycles counts them itself.
 """
 
 import re
@@ -22,22 +23,50 @@ from pytest_drlcompress.codegen.emit import Source, render_template, vector_file
 from pytest_drlcompress.codegen.program import Program
 from pytest_drlcompress.core.errors import CodeGenerationError
 
-PACKAGES = "gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
-"""Debian's packages with the tools."""
-
 VECTORIZED = 1
 """Whether the vector instructions of the target are used."""
 
-_PREFIX = "arm-none-eabi-"
-_QEMU = "qemu-system-arm"
 _SECONDS = 120
 
 
 @dataclass(frozen=True)
+class Toolchain:
+    """Compiler, emulator and what starts a program; ``packages`` are Debian's."""
+
+    prefix: str
+    emulator: str
+    packages: str
+    board: str
+    compile: tuple[str, ...]
+    link: tuple[str, ...]
+    run: tuple[str, ...] = ()
+
+
+ARM = Toolchain(
+    "arm-none-eabi-",
+    "qemu-system-arm",
+    "gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm",
+    "board_cortex_m.c.j2",
+    ("-mthumb",),
+    ("--specs=nosys.specs",),
+)
+RISC_V = Toolchain(
+    "riscv64-unknown-elf-",
+    "qemu-system-riscv32",
+    "gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-misc",
+    "board_riscv.c.j2",
+    ("--specs=picolibc.specs",),
+    ("-Wl,-e,start",),
+    ("-bios", "none"),
+)
+
+
+@dataclass(frozen=True)
 class Target:
-    """A processor and the board that QEMU emulates with it; ``hertz`` is that of its SysTick."""
+    """A processor and the board that QEMU emulates with it; ``hertz`` is that of its clock."""
 
     name: str
+    toolchain: Toolchain
     machine: str
     flags: tuple[str, ...]
     hertz: float
@@ -49,27 +78,40 @@ class Target:
 
 _TARGETS = (
     Target(
-        "cortex-m0", "microbit", ("-mcpu=cortex-m0", "-mthumb"), 16e6, 256 << 10, 16 << 10
+        "cortex-m0", ARM, "microbit", ("-mcpu=cortex-m0",), 16e6, 256 << 10, 16 << 10
     ),
     Target(
         "cortex-m4",
+        ARM,
         "mps2-an386",
-        ("-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"),
+        ("-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"),
         25e6,
     ),
     Target(
         "cortex-m7",
+        ARM,
         "mps2-an500",
-        ("-mcpu=cortex-m7", "-mthumb", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"),
+        ("-mcpu=cortex-m7", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"),
         25e6,
     ),
     Target(
         "cortex-m55",
+        ARM,
         "mps3-an547",
-        ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
+        ("-mcpu=cortex-m55", "-mfloat-abi=hard"),
         32e6,
         512 << 10,
         512 << 10,
+    ),
+    # without floating point, as an ESP32-C3 or a CH32V
+    Target(
+        "riscv32",
+        RISC_V,
+        "virt",
+        ("-march=rv32imac", "-mabi=ilp32"),
+        1e9,
+        flash_origin="0x80000000",
+        ram_origin="0x80400000",
     ),
 )  # fmt: skip
 TARGETS: Mapping[str, Target] = MappingProxyType({target.name: target for target in _TARGETS})
@@ -97,13 +139,14 @@ class ChipFigures:
     tolerance: float
 
 
-def missing_tools() -> str:
+def missing_tools(target: Target) -> str:
     """What is not installed and how to install it; empty where nothing is missing."""
-    tools = (f"{_PREFIX}gcc", f"{_PREFIX}size", _QEMU)
+    chain = target.toolchain
+    tools = (f"{chain.prefix}gcc", f"{chain.prefix}size", chain.emulator)
     missing = [tool for tool in tools if shutil.which(tool) is None]
     if not missing:
         return ""
-    return f"{', '.join(missing)} not found; Debian and Ubuntu: apt install {PACKAGES}"
+    return f"{', '.join(missing)} not found; Debian and Ubuntu: apt install {chain.packages}"
 
 
 def measure_on_target(
@@ -120,8 +163,9 @@ def measure_on_target(
     Raises:
         CodeGenerationError: a tool is missing, or fails; the policy does not fit the board.
     """
-    if reason := missing_tools():
+    if reason := missing_tools(target):
         raise CodeGenerationError(reason)
+    chain = target.toolchain
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         write_files(source, folder)
@@ -144,19 +188,19 @@ def measure_on_target(
             folder,
         )
         compiler = [
-            f"{_PREFIX}gcc", *STRICT, *EXACT, "-O2", "-ffunction-sections", "-fdata-sections",
-            f"-D{source.name.upper()}_SIMD={VECTORIZED}", *target.flags,
+            f"{chain.prefix}gcc", *STRICT, *EXACT, "-O2", "-ffunction-sections", "-fdata-sections",
+            f"-D{source.name.upper()}_SIMD={VECTORIZED}", *chain.compile,
+            *target.flags,
         ]  # fmt: skip
         run_compiler([*compiler, "-fstack-usage", "-c", f"{source.name}.c"], folder)
         # GNU extensions: inline assembly for semihosting
         run_compiler([*compiler, "-std=gnu99", "-c", "main.c"], folder)
-        link = [*compiler, "-nostartfiles", "-Wl,--gc-sections", "-Wl,-T,target.ld",
-                "--specs=nosys.specs"]  # fmt: skip
+        link = [*compiler, "-nostartfiles", "-Wl,--gc-sections", "-T", "target.ld", *chain.link]
         objects = [f"{source.name}.o", "-lm"]
         run_compiler([*link, "main.o", *objects, "-o", "board.elf"], folder)
         # the policy alone: what only the check needs is collected as garbage
         run_compiler([*link, f"-Wl,-e,{source.name}_act", *objects, "-o", "policy.elf"], folder)
-        flash, static = _sizes(folder / "policy.elf")
+        flash, static = _sizes(chain, folder / "policy.elf")
         figures = _emulate(target, folder / "board.elf")
         return ChipFigures(
             target=target.name,
@@ -171,8 +215,8 @@ def measure_on_target(
         )
 
 
-def _sizes(program: Path) -> tuple[int, int]:
-    printed = run_compiler([f"{_PREFIX}size", str(program)], program.parent)
+def _sizes(chain: Toolchain, program: Path) -> tuple[int, int]:
+    printed = run_compiler([f"{chain.prefix}size", str(program)], program.parent)
     text, data, bss = map(int, printed.splitlines()[1].split()[:3])
     return text + data, data + bss
 
@@ -184,9 +228,9 @@ def _frame(report: Path, function: str) -> int:
 
 def _emulate(target: Target, program: Path) -> dict[str, int]:
     command = [
-        _QEMU, "-M", target.machine, "-nographic", "-monitor", "none", "-serial", "none",
-        "-semihosting-config", "enable=on,target=native", "-icount", "shift=0", "-kernel",
-        str(program),
+        target.toolchain.emulator, *target.toolchain.run, "-M", target.machine, "-nographic",
+        "-monitor", "none", "-serial", "none", "-semihosting-config", "enable=on,target=native",
+        "-icount", "shift=0", "-kernel", str(program),
     ]  # fmt: skip
     try:
         done = subprocess.run(  # noqa: S603  # the command is made here

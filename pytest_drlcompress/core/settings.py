@@ -123,7 +123,7 @@ class Option:
         return "--drlc-" + singular.replace("_", "-")
 
 
-CHIPS = ("cortex-m0", "cortex-m4", "cortex-m7", "cortex-m55")
+CHIPS = ("cortex-m0", "cortex-m4", "cortex-m7", "cortex-m55", "riscv32")
 """Microcontrollers that ``codegen.targets`` knows."""
 
 OPTIONS = (

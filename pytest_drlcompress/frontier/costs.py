@@ -96,7 +96,7 @@ def measure_costs(
     Raises:
         ArtifactError: the model cannot be loaded, or written as C where ``wanted`` needs that.
     """
-    from pytest_drlcompress.codegen.targets import missing_tools
+    from pytest_drlcompress.codegen.targets import TARGETS, missing_tools
     from pytest_drlcompress.core.errors import ArtifactError
     from pytest_drlcompress.measurement.chip import measure_chip
     from pytest_drlcompress.measurement.size import measure_size
@@ -108,9 +108,9 @@ def measure_costs(
         "zstd": float(size.stripped_zstd),
     }
     needed = any(name in CHIP for name in wanted)
-    if missing_tools():
+    if reason := missing_tools(TARGETS[target]):
         if needed:
-            raise ArtifactError(missing_tools())
+            raise ArtifactError(reason)
         return found
     try:
         chip = measure_chip(model, target, observations)

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from pytest_drlcompress.codegen.targets import ChipFigures, missing_tools
+from pytest_drlcompress.codegen.targets import TARGETS, ChipFigures, missing_tools
 from pytest_drlcompress.core.errors import ArtifactError
 from pytest_drlcompress.core.quantities import format_bytes
 from pytest_drlcompress.core.verdict import State, Verdict
@@ -29,7 +29,7 @@ def judge_chip(candidate: Candidate, budgets: Budgets) -> Verdict:
             state=State.NOT_MEASURED,
             reason="No microcontroller was named: --drlc-target=cortex-m4, for example.",
         )
-    if reason := missing_tools():
+    if reason := missing_tools(TARGETS[target]):
         return verdict(state=State.NOT_MEASURED, reason=f"{reason}.")
     try:
         with candidate.analysis():

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pytest_drlcompress.codegen.targets import missing_tools
+from pytest_drlcompress.codegen.targets import TARGETS, missing_tools
 from pytest_drlcompress.core.errors import ArtifactError
 from pytest_drlcompress.core.quantities import format_bytes
 from pytest_drlcompress.core.verdict import State, Verdict
@@ -63,7 +63,7 @@ def _findings(
 
 def _on_target(candidate: Candidate, target: str, room: float) -> Finding:
     """``fits`` on the microcontroller that was named: all that the policy takes there."""
-    if reason := missing_tools():
+    if reason := missing_tools(TARGETS[target]):
         return Finding(State.NOT_MEASURED, f"fits: {reason}.")
     figures = measure_chip(candidate.artifact.model, target, candidate.loaded.probe_observations)
     needed = figures.flash + figures.ram

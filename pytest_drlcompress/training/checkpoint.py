@@ -32,7 +32,8 @@ _EXTRA = "extra.json"
 class TrainingState:
     """How far a training is. ``curve`` holds ``[steps, mean return]`` of each evaluation.
 
-    ``fingerprint`` identifies the recipe, ``planned`` its steps (0 if not known).
+    ``fingerprint`` identifies the recipe, ``planned`` its steps (0 if not known). ``devices``
+    counts the segments that each device has trained.
     """
 
     fingerprint: str
@@ -43,13 +44,14 @@ class TrainingState:
     best_return: float | None = None
     best_steps: int = 0
     curve: list[list[float]] = field(default_factory=list)
+    devices: dict[str, int] = field(default_factory=dict)
 
     def after_segment(
-        self, steps: int, seconds: float, value: float, *, best: bool
+        self, steps: int, seconds: float, value: float, *, best: bool, device: str = "cpu"
     ) -> "TrainingState":
-        """The state at ``steps`` after one more segment of ``seconds``, evaluated at ``value``.
+        """The state at ``steps`` after one more segment, of ``seconds`` on ``device``.
 
-        ``best``: it is the best so far.
+        Its policy returned ``value``; ``best``: more than any before.
         """
         return replace(
             self,
@@ -59,6 +61,7 @@ class TrainingState:
             best_return=value if best else self.best_return,
             best_steps=steps if best else self.best_steps,
             curve=[*self.curve, [steps, round(value, 2)]],
+            devices={**self.devices, device: self.devices.get(device, 0) + 1},
         )
 
 

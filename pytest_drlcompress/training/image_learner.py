@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.environments.atari.vector import make_vector
 from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.training.hardware import CPU, Hardware
 from pytest_drlcompress.training.image_networks import IMAGE_NETWORKS, make_image_network
 from pytest_drlcompress.training.recipes import TrainingRecipe
 
@@ -23,7 +24,8 @@ Settings = TypeVar("Settings")
 class ImageLearner:
     """A network of Q values in training, at ``steps`` environment steps.
 
-    ``source`` is the folder of a checkpoint to go on from.
+    ``source`` is the folder of a checkpoint to go on from; on ``hardware`` networks and rollouts
+    lie and emulators run.
 
     Raises:
         TrainingError: an environment that is no Atari game, or no such network.
@@ -33,9 +35,17 @@ class ImageLearner:
     """Name of the file that holds network and optimizer."""
 
     def __init__(
-        self, recipe: TrainingRecipe, rate: float, steps: int, seed: int, source: Path | None
+        self,
+        recipe: TrainingRecipe,
+        rate: float,
+        steps: int,
+        seed: int,
+        source: Path | None,
+        *,
+        hardware: Hardware = CPU,
     ) -> None:
         self.steps = steps
+        self._hardware, self._device = hardware, torch.device(hardware.device)
         self._spec, self._seed, self._slots = EnvSpec.parse(recipe.environment), seed, recipe.n_envs
         atari = self._spec.atari
         if atari is None or atari.preprocessing != "gymnasium":
@@ -52,9 +62,9 @@ class ImageLearner:
         self.network = make_image_network(recipe.network, atari.stack, self._actions)
         stored: Mapping[str, Any] | None = None
         if source is not None:
-            stored = torch.load(source / self.checkpoint, weights_only=True)
+            stored = torch.load(source / self.checkpoint, self._device, weights_only=True)
             self.network.load_state_dict(stored["network"])
-        channels_last(self.network)
+        lay_out(self.network, self._device)
         self._optimizer = torch.optim.Adam(self.network.parameters(), rate, eps=1e-5, fused=True)
         if stored is not None:
             self._optimizer.load_state_dict(stored["optimizer"])
@@ -75,6 +85,7 @@ class ImageLearner:
             self._slots,
             autoreset="SameStep",
             life_loss_info=life_loss_info,
+            threads=self._hardware.cores,
         )
 
     def _descend(self, loss: Tensor, max_norm: float) -> None:
@@ -101,9 +112,9 @@ def settings_of(kind: type[Settings], recipe: TrainingRecipe) -> Settings:
     return kind(**recipe.hyperparameters)
 
 
-def channels_last(network: nn.Module) -> None:
-    """The memory format in which bfloat16 convolutions are fast."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def lay_out(network: nn.Module, device: torch.device) -> None:
+    """Move to ``device``, in the memory format in which bfloat16 convolutions are fast."""
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def q_values(network: nn.Sequential, observations: Tensor) -> Tensor:
@@ -112,6 +123,6 @@ def q_values(network: nn.Sequential, observations: Tensor) -> Tensor:
     That is twice as fast here; every value of a byte is one of its own.
     """
     images = observations.to(torch.bfloat16).mul_(1 / 255)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(observations.device.type, torch.bfloat16):
         values: Tensor = network[1:](images.contiguous(memory_format=torch.channels_last))
     return values.float()

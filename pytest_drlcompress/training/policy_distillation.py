@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pytest_drlcompress.training.hardware import CPU, Hardware
 from pytest_drlcompress.training.image_learner import (
     ImageLearner,
-    channels_last,
+    lay_out,
     q_values,
     settings_of,
 )
@@ -59,10 +60,14 @@ class PolicyDistillation(ImageLearner):
         steps: int,
         seed: int,
         source: Path | None,
+        *,
+        hardware: Hardware = CPU,
     ) -> None:
         self.settings = settings_of(DistillationSettings, recipe)
-        super().__init__(recipe, self.settings.learning_rate, steps, seed, source)
-        channels_last(teacher)
+        super().__init__(
+            recipe, self.settings.learning_rate, steps, seed, source, hardware=hardware
+        )
+        lay_out(teacher, self._device)
         self._teacher = teacher
 
     def learn(self, steps: int, on_steps: Callable[[int], None]) -> None:
@@ -71,7 +76,8 @@ class PolicyDistillation(ImageLearner):
         env = self._environments(life_loss_info=False)
         random = np.random.default_rng(self._seed)
         observations, _ = env.reset(seed=random.integers(2**31, size=self._slots))
-        memory = _Memory(settings.memory, settings.rollout, observations, self._actions)
+        rows = settings.memory * settings.rollout * self._slots
+        memory = _Memory(rows, observations.shape[1:], self._actions, self._device)
         end = self.steps + steps
         try:
             while self.steps < end:
@@ -87,12 +93,12 @@ class PolicyDistillation(ImageLearner):
     def _step(
         self, env: Any, memory: "_Memory", observations: NDArray[Any], random: np.random.Generator
     ) -> NDArray[Any]:
-        seen = torch.from_numpy(observations)
+        seen = torch.from_numpy(observations).to(self._device)
         advice = q_values(self._teacher, seen)
         memory.add(seen, advice)
-        actions = q_values(self.network, seen).argmax(1).numpy()
+        actions = q_values(self.network, seen).argmax(1).cpu().numpy()
         led = round(self.settings.teacher_acts * self._slots)
-        actions[:led] = advice[:led].argmax(1).numpy()
+        actions[:led] = advice[:led].argmax(1).cpu().numpy()
         stray = random.random(self._slots) < self.settings.epsilon
         actions = np.where(stray, random.integers(0, self._actions, self._slots), actions)
         following: NDArray[Any] = env.step(actions)[0]
@@ -103,7 +109,7 @@ class PolicyDistillation(ImageLearner):
         observations, advice = memory.filled()
         spread = advice.std(1).mean().clamp_min(1e-6)
         for _ in range(settings.batches):
-            rows = torch.randint(len(advice), (settings.batch_size,))
+            rows = torch.randint(len(advice), (settings.batch_size,), device=self._device)
             wanted = torch.softmax(advice[rows] / (settings.temperature * spread), 1)
             loss = functional.cross_entropy(q_values(self.network, observations[rows]), wanted)
             self._descend(loss, settings.max_grad_norm)
@@ -113,11 +119,10 @@ class _Memory:
     """The last rollouts' observations and what the teacher thinks of each action there."""
 
     def __init__(
-        self, rollouts: int, rollout: int, observations: NDArray[Any], actions: int
+        self, rows: int, shape: tuple[int, ...], actions: int, device: torch.device
     ) -> None:
-        rows = rollouts * rollout * len(observations)
-        self._observations = torch.zeros((rows, *observations.shape[1:]), dtype=torch.uint8)
-        self._advice = torch.zeros((rows, actions))
+        self._observations = torch.zeros((rows, *shape), dtype=torch.uint8, device=device)
+        self._advice = torch.zeros((rows, actions), device=device)
         self._written = 0
 
     def add(self, observations: Tensor, advice: Tensor) -> None:

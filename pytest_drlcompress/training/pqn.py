@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from pytest_drlcompress.training.hardware import CPU, Hardware
 from pytest_drlcompress.training.image_learner import ImageLearner, q_values, settings_of
 from pytest_drlcompress.training.recipes import TrainingRecipe
 
@@ -48,21 +49,31 @@ class Pqn(ImageLearner):
 
     checkpoint = "pqn.pt"
 
-    def __init__(self, recipe: TrainingRecipe, steps: int, seed: int, source: Path | None) -> None:
+    def __init__(
+        self,
+        recipe: TrainingRecipe,
+        steps: int,
+        seed: int,
+        source: Path | None,
+        *,
+        hardware: Hardware = CPU,
+    ) -> None:
         self.settings = settings_of(PqnSettings, recipe)
-        super().__init__(recipe, self.settings.learning_rate, steps, seed, source)
+        super().__init__(
+            recipe, self.settings.learning_rate, steps, seed, source, hardware=hardware
+        )
 
     def learn(self, steps: int, on_steps: Callable[[int], None]) -> None:
         """As the base class says."""
         env = self._environments(life_loss_info=self.settings.life_loss_ends)
         random = np.random.default_rng(self._seed)
         observations, _ = env.reset(seed=random.integers(2**31, size=self._slots))
-        batch = _Batch(self.settings.rollout, observations)
+        batch = _Batch(self.settings.rollout, observations, self._device)
         end = self.steps + steps
         try:
             while self.steps < end:
                 observations = self._collect(env, batch, observations, random)
-                returns = self._returns(batch, torch.from_numpy(observations))
+                returns = self._returns(batch, torch.from_numpy(observations).to(self._device))
                 self._update(batch, returns)
                 self.steps += self.settings.rollout * self._slots
                 on_steps(self.steps)
@@ -81,7 +92,7 @@ class Pqn(ImageLearner):
             value, best = self._values(batch.observations[step]).max(1)
             explore = random.random(self._slots) < epsilon
             actions = np.where(
-                explore, random.integers(0, self._actions, self._slots), best.numpy()
+                explore, random.integers(0, self._actions, self._slots), best.cpu().numpy()
             )
             observations, rewards, over, cut, _ = env.step(actions)
             batch.values[step] = value
@@ -109,7 +120,7 @@ class Pqn(ImageLearner):
         rate = settings.learning_rate * min(1.0, (iteration + 1) / settings.warmup)
         self._optimizer.param_groups[0]["lr"] = rate
         for _ in range(settings.epochs):
-            order = torch.randperm(len(targets))
+            order = torch.randperm(len(targets), device=self._device)
             for first in range(0, len(targets), settings.batch_size):
                 rows = order[first : first + settings.batch_size]
                 values = q_values(self.network, observations[rows])
@@ -125,8 +136,9 @@ class Pqn(ImageLearner):
 class _Batch:
     """One rollout: every tensor is ``(rollout, environments, ...)``."""
 
-    def __init__(self, rollout: int, observations: NDArray[Any]) -> None:
+    def __init__(self, rollout: int, observations: NDArray[Any], device: torch.device) -> None:
         shape = (rollout, len(observations))
-        self.observations = torch.zeros((rollout, *observations.shape), dtype=torch.uint8)
-        self.actions = torch.zeros(shape, dtype=torch.long)
-        self.rewards, self.over, self.values = (torch.zeros(shape) for _ in range(3))
+        images = (rollout, *observations.shape)
+        self.observations = torch.zeros(images, dtype=torch.uint8, device=device)
+        self.actions = torch.zeros(shape, dtype=torch.long, device=device)
+        self.rewards, self.over, self.values = (torch.zeros(shape, device=device) for _ in range(3))

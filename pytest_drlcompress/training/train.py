@@ -6,7 +6,7 @@ environments and learns for ``recipe.segment`` steps; an interrupted training re
 last segment from the same state and so ends in the same weights as an uninterrupted one.
 The price is one cut episode per environment and segment.
 
-A recipe whose ``steps`` were raised goes on from where it ended. If it had ended at a multiple
+A recipe whose ``steps`` were changed goes on from where it is. If it had ended at a multiple
 of ``segment``, as off-policy recipes do, this too is the training that more steps from the
 start would have been; on-policy ones round each segment up to whole rollouts, and the last
 one is cut.
@@ -25,14 +25,14 @@ from torch import nn
 
 from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.evaluation.rollout import LEAST_SLOTS, SLOTS, rollout
+from pytest_drlcompress.evaluation.rollout import SLOTS, rollout
 from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.policies.network import Argmax
 from pytest_drlcompress.policies.sb3.live import extract_network
 from pytest_drlcompress.policies.store import RECORD, load_policy, save_network
-from pytest_drlcompress.runtime.factory import make_runtime
 from pytest_drlcompress.training import checkpoint
 from pytest_drlcompress.training.checkpoint import TrainingState
+from pytest_drlcompress.training.hardware import CPU, Hardware
 from pytest_drlcompress.training.models import (
     algorithm_class,
     buffer_size,
@@ -51,31 +51,38 @@ def train(
     work: Path,
     *,
     baselines: Path = Path("baselines"),
+    hardware: Hardware = CPU,
     on_segment: Callable[[TrainingState], None] = lambda state: None,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> TrainingState:
     """Train (or resume) in ``work``; the best network is then in ``work / "best"``.
 
     A recipe's teacher is in ``baselines``. ``on_segment`` is told each new state, ``on_steps`` the
-    steps trained so far.
+    steps trained so far. Only image policies train elsewhere than on the CPU: for networks of 256
+    units the way there and back costs more than it saves.
 
     Raises:
-        TrainingError: a recipe that cannot be trained.
+        TrainingError: a recipe that cannot be trained, or not on this ``hardware``.
     """
+    if hardware.device != "cpu" and not recipe.network:
+        raise TrainingError(f"{recipe.id} trains on the CPU: --device is for image policies")
+    hardware.check()
     set_threads()
     state = _resumed(recipe, work)
     spec = EnvSpec.parse(recipe.environment)
     while state.steps < recipe.steps:
         started = time.monotonic()
         if recipe.network:
-            segment = _image_segment(recipe, work, baselines, state, on_steps)
+            segment = _image_segment(recipe, work, baselines, state, on_steps, hardware=hardware)
         else:
             segment = _sb3_segment(recipe, work, state, on_steps)
-        value = evaluate(segment.network, spec)
+        value = evaluate(segment.network, spec, cores=hardware.cores)
         best = state.best_return is None or value > state.best_return
         if best:
             save_network(work / "best", segment.network)
-        state = state.after_segment(segment.steps, time.monotonic() - started, value, best=best)
+        state = state.after_segment(
+            segment.steps, time.monotonic() - started, value, best=best, device=hardware.name
+        )
         segment.save(state)
         on_segment(state)
     return state
@@ -117,6 +124,8 @@ def _image_segment(
     baselines: Path,
     state: TrainingState,
     on_steps: Callable[[int], None],
+    *,
+    hardware: Hardware,
 ) -> Segment:
     from pytest_drlcompress.training.image_learner import ImageLearner
     from pytest_drlcompress.training.image_networks import greedy
@@ -128,11 +137,11 @@ def _image_segment(
         from pytest_drlcompress.training.policy_distillation import PolicyDistillation
 
         teacher = teacher_network(recipe, baselines)
-        learner = PolicyDistillation(recipe, teacher, state.steps, seed, source)
+        learner = PolicyDistillation(recipe, teacher, state.steps, seed, source, hardware=hardware)
     else:
         from pytest_drlcompress.training.pqn import Pqn
 
-        learner = Pqn(recipe, state.steps, seed, source)
+        learner = Pqn(recipe, state.steps, seed, source, hardware=hardware)
     learner.learn(min(recipe.segment, recipe.steps - state.steps), on_steps)
     return Segment(
         learner.steps,
@@ -164,18 +173,17 @@ def teacher_network(recipe: TrainingRecipe, baselines: Path) -> nn.Sequential:
     return nn.Sequential(*list(network)[:-1])
 
 
-def evaluate(network: nn.Module, spec: EnvSpec) -> float:
+def evaluate(network: nn.Module, spec: EnvSpec, cores: int = 1) -> float:
     """Mean return of the exported network over the evaluation seeds."""
     shape, dtype, _ = spec.spaces
-    return evaluate_artifact(export_onnx(network, shape, dtype), spec)
+    return evaluate_artifact(export_onnx(network, shape, dtype), spec, cores)
 
 
-def evaluate_artifact(model: bytes, spec: EnvSpec) -> float:
-    """Mean return of an ONNX file over the evaluation seeds."""
-    controller = make_runtime().load(model)
+def evaluate_artifact(model: bytes, spec: EnvSpec, cores: int = 1) -> float:
+    """Mean return of an ONNX file over the evaluation seeds, on ``cores`` worker processes."""
     # an emulator costs so much more than an array operation that idle slots would tell
-    slots = LEAST_SLOTS if spec.atari else SLOTS
-    episodes = rollout(spec, controller, EVALUATION_SEEDS, slots=slots)
+    slots = -(-len(EVALUATION_SEEDS) // cores) if spec.atari else SLOTS
+    episodes = rollout(spec, model, EVALUATION_SEEDS, slots=slots, workers=cores)
     return float(np.mean([episode.total for episode in episodes]))
 
 
@@ -188,13 +196,13 @@ def fingerprint(recipe: TrainingRecipe) -> str:
 
 
 def _resumed(recipe: TrainingRecipe, work: Path) -> TrainingState:
-    """The state to go on from: that of the same recipe, or of the same one with fewer steps."""
+    """The state to go on from: of the same recipe, whose steps may have changed since."""
     state = checkpoint.read_state(work)
     new = TrainingState(fingerprint(recipe), recipe.steps)
     if state is None:
         return new
     stored = replace(recipe, steps=state.planned or recipe.steps)
-    if state.fingerprint != fingerprint(stored) or recipe.steps < stored.steps:
+    if state.fingerprint != fingerprint(stored) or recipe.steps < state.steps:
         return new
     return replace(state, fingerprint=new.fingerprint, planned=new.planned)
 

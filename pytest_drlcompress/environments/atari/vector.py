@@ -68,8 +68,9 @@ def make_vector(
     *,
     autoreset: str = "NextStep",
     life_loss_info: bool = False,
+    threads: int = 1,
 ) -> "AtariVectorEnv":
-    """``slots`` emulators on one thread, rewards as the game gives them.
+    """``slots`` emulators on ``threads`` threads, rewards as the game gives them.
 
     With ``life_loss_info`` a lost life is told as a termination, and the game goes on.
 
@@ -82,7 +83,7 @@ def make_vector(
     return AtariVectorEnv(
         game,
         slots,
-        num_threads=1,
+        num_threads=threads,
         frameskip=spec.frame_skip,
         stack_num=spec.stack,
         repeat_action_probability=spec.sticky,
