@@ -95,8 +95,8 @@ class EpisodeCache:
             yield
         except _NewerError:
             self._give_up(f"{self._path} is of a newer version and is left alone")
-        except (OSError, sqlite3.Error, Timeout, OverflowError) as error:
-            if isinstance(error, sqlite3.DatabaseError) and _is_damage(error):
+        except (OSError, sqlite3.Error, Timeout, OverflowError, UnicodeDecodeError) as error:
+            if _is_damage(error):
                 self._heal()
                 return
             self._give_up(f"{self._path} is {how}: {' '.join(str(error).split())}", reads=reads)
@@ -139,7 +139,7 @@ class EpisodeCache:
                     for suffix in ("-journal", "-wal", "-shm"):
                         Path(f"{self._path}{suffix}").unlink(missing_ok=True)
                 self._prepare()
-        except (OSError, sqlite3.Error, Timeout, _NewerError) as error:
+        except (OSError, sqlite3.Error, Timeout, UnicodeDecodeError, _NewerError) as error:
             self._give_up(f"{self._path} is damaged: {' '.join(str(error).split())}")
         else:
             self._say(
@@ -151,7 +151,8 @@ class EpisodeCache:
         try:
             with self._connect() as connection:
                 found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        except sqlite3.DatabaseError as error:
+                _ = [row[1] for row in connection.execute("PRAGMA table_info(episodes)")]
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             return not _is_damage(error)
         return bool(found == "ok")
 
@@ -165,7 +166,9 @@ class EpisodeCache:
             connection.close()
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
+def _is_damage(error: Exception) -> bool:
+    if isinstance(error, UnicodeDecodeError):  # a column's name
+        return True
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 

@@ -127,7 +127,10 @@ def serve() -> None:
 
 def _carry_out(order: _Order) -> _Answer:
     module, _, function = order.task.partition(":")
-    task = getattr(importlib.import_module(module), function)
+    try:
+        task = getattr(importlib.import_module(module), function)
+    except Exception as error:  # what is installed is broken: the next task may fare better
+        return _Answer(died=f"it cannot be imported: {error!r}")
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ODD = (
     "", " ", "-", "--", "0", "-1", "nan", "inf", "-inf", "1e999", "9" * 300, "9" * 5000, "0x10",
-    "../..", "/", ".", "/dev/null", "/proc/self/mem", "a" * 5000, "ü\u202e\u0000x", "\udcff\udcfe",
+    "../..", "/", ".", "/dev/null", "/proc/self/mem", "a" * 5000, "ü\u202e\u0007x", "\udcff\udcfe",
     "*", "[", "**/*", "a:b", "os:_exit", "module:", ":attribute", "sys:exit", "this:s",
     "{}", "[]", "null", "%s%n", "$(id)", "';--", "a=b", "=", "a=", ",", "+", "@", "ptsq@@",
     "ptsq:equalize", "l2@nan", "l2@1e999", "l2@" + "9" * 400, "narrow@0-0", "narrow@" + "9-" * 50,
