@@ -1,15 +1,23 @@
 """A cache saves time and never ends a run: whatever is wrong with it is said once."""
 
+import contextlib
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from pytest_drlcompress.evaluation.cache import VERSION, EpisodeCache
+from conftest import ROOT
+from pytest_drlcompress.compression.registry import builtin_registry
+from pytest_drlcompress.core.settings import default_settings
+from pytest_drlcompress.evaluation.cache import VERSION, EpisodeCache, default_cache_path
 from pytest_drlcompress.evaluation.episodes import Episode
+from pytest_drlcompress.gates.budgets import Budgets
+from pytest_drlcompress.gates.retention import judge_retention
+from pytest_drlcompress.workbench.workbench import Workbench
 
 EPISODES = [Episode(seed, 10.0 * seed, 100 + seed) for seed in range(5)]
 FOUND = {episode.seed: episode for episode in EPISODES}
@@ -181,3 +189,46 @@ def test_a_read_only_file(path):
     found, said, text = in_a_process(path, "read-only")
     assert (found, said) == (5, 1)
     assert "not written" in text
+
+
+def spoil(path, how):
+    """Bring the cache at ``path`` into trouble."""
+    if how == "its folder is a file":
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.write_text("in the way")
+        return
+    if how == "it is a folder":
+        path.mkdir(parents=True)
+        return
+    filled(path)
+    if how == "damaged":
+        overwrite(path, 0, b"SQLite format 9")
+        return
+    with sqlite3.connect(path) as connection:
+        if how == "older":
+            connection.execute("ALTER TABLE episodes DROP COLUMN length")
+        else:
+            connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+
+
+@pytest.mark.parametrize(
+    "how", ["its folder is a file", "it is a folder", "damaged", "older", "newer", "no home"]
+)
+def test_there_is_a_verdict_all_the_same(how, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if how == "no home":
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", classmethod(_nobody))
+    else:
+        spoil(default_cache_path(), how)
+    said = []
+    settings = default_settings(baselines=ROOT / "baselines", workers=1, max_episodes=3)
+    bench = Workbench(settings, builtin_registry(), on_note=said.append)
+    with contextlib.closing(bench):
+        verdict = judge_retention(bench.candidate("trpo-hopper", "fp32"), Budgets())
+    assert verdict.sample_size == 3
+    assert len([text for text in said if "cache" in text]) == 1
+
+
+def _nobody(_):
+    raise RuntimeError("Could not determine home directory.")
