@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pytest_drlcompress.core.errors import EnvironmentSpecError, ObservationsError
 from pytest_drlcompress.environments.parts import Part, pack_rows
 from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
+from pytest_drlcompress.reading.sizes import MAX_ARRAY_BYTES, check_array, check_members
 
 LEAST = 40
 """Fewer observations cannot be shared between calibration and comparison."""
@@ -230,14 +231,34 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     try:
         if suffix == ".parquet":
             return _read_parquet(path)
+        _check_arrays(path)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"": loaded}
         with loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        text = " ".join(str(error).split())
+    except ObservationsError:
+        raise
+    except Exception as error:  # of damaged files, NumPy's and Arrow's readers raise anything
+        text = " ".join(str(error).split()) or type(error).__name__
         raise ObservationsError(f"{path}: cannot be read: {text}") from None
+
+
+def _check_arrays(path: Path) -> None:
+    """Nothing takes more memory than the file accounts for.
+
+    Raises:
+        ValueError: an array that would.
+    """
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as stream:
+            check_array(stream, path.stat().st_size)
+        return
+    with zipfile.ZipFile(path) as archive:
+        check_members(archive.infolist(), MAX_ARRAY_BYTES)
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                check_array(stream, member.file_size)
 
 
 def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
@@ -248,7 +269,11 @@ def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
         raise ObservationsError(
             f"{path}: reading Parquet needs pyarrow: pip install 'pytest-drlcompress[parquet]'"
         ) from None
-    table = parquet.read_table(path)
+    with parquet.ParquetFile(path) as file:
+        groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+        if sum(group.total_byte_size for group in groups) > MAX_ARRAY_BYTES:
+            raise ObservationsError(f"{path}: unpacks to more than {MAX_ARRAY_BYTES:,} bytes")
+        table = file.read()
     lists: dict[str, NDArray[Any]] = {}
     numbers: list[NDArray[Any]] = []
     for field in table.schema:

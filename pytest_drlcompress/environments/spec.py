@@ -21,6 +21,7 @@ import importlib
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium as gym
@@ -43,6 +44,10 @@ _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """How far beyond a bound, relative to it, an action still counts as rounded."""
 
 _WRAPPER = re.compile(r"(?P<module>[\w.]+):(?P<name>\w+)(?:\((?P<arguments>.*)\))?")
+
+_MOST = MappingProxyType({"pad_observation": 2**20, "time_feature": 2**31})
+"""More zeros than any policy sees would only take memory, in every step of every episode."""
+
 _MANY = 2**31
 """More choices than any policy has: their number is not known."""
 
@@ -171,9 +176,11 @@ class EnvSpec:
                     " arguments as in gymnasium.wrappers:FrameStackObservation(stack_size=4)"
                 )
         for name, value in (("pad_observation", pad), ("time_feature", time)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not whole or not 0 <= value <= _MOST[name]:  # type: ignore[operator]
                 raise EnvironmentSpecError(
-                    f"environment {text!r}: {name}={value} must be a whole number >= 0"
+                    f"environment {text!r}: {name}={value} must be a whole number from 0 to"
+                    f" {_MOST[name]:,}"
                 )
         try:
             atari = AtariSpec.of(env_id, options)
@@ -218,7 +225,10 @@ class EnvSpec:
             return self._wrapped(make_atari(self.id, atari))
         try:
             env = _make(self.id, self.arguments)
-        except Exception as error:  # Gymnasium passes on whatever a third-party constructor raises
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # Gymnasium passes on whatever a third-party constructor raises
             raise EnvironmentSpecError(
                 f"environment {str(self)!r} cannot be made: {_one_line(error)}"
             ) from error

@@ -82,7 +82,7 @@ def _by_own(loader: PolicyLoader, text: str, options: LoadOptions) -> Policy:
         policy = loader.load(text, options)
     except DrlcError:
         raise
-    except Exception as error:  # user code
+    except (Exception, SystemExit) as error:  # user code
         raise PolicyError(f"{where} fails: {error!r}") from error
     if not isinstance(policy, Policy):
         raise PolicyError(f"{where} returned a {type(policy).__name__}, not a Policy")

@@ -84,7 +84,7 @@ def check_network(policy_id: str, env: EnvSpec, network: nn.Module) -> None:
     try:
         with torch.no_grad():
             actions = network(observations)
-    except RuntimeError as error:
+    except (Exception, SystemExit) as error:  # user code may be in it
         text = " ".join(str(error).split())
         raise PolicyError(
             f"policy {policy_id!r} does not fit environment {str(env)!r}, whose observations have"

@@ -58,7 +58,7 @@ def spec_by_acting(text: str, network: nn.Module, recording: Recording) -> EnvSp
     try:
         with torch.no_grad():
             actions = network(torch.from_numpy(rows[:2])).numpy()
-    except Exception as error:  # user code
+    except (Exception, SystemExit) as error:  # user code
         raise PolicyError(
             f"policy {text!r} fails on recorded observations of shape {rows.shape[1:]}: {error!r}"
         ) from error
@@ -73,7 +73,7 @@ def _resolve(text: str, module_name: str, attribute: str) -> Any:
             f"policy {text!r}: {error}; it must be importable from the current directory or be"
             " installed"
         ) from error
-    except Exception as error:  # user code
+    except (Exception, SystemExit) as error:  # user code
         raise PolicyError(f"policy {text!r}: importing {module_name!r} fails: {error!r}") from error
     try:
         return reduce(getattr, attribute.split("."), module)
@@ -87,7 +87,7 @@ def _call(text: str, factory: Any) -> nn.Module:
         raise PolicyError(f"policy {text!r} is a {type(factory).__name__}, not {wanted}")
     try:
         made = factory()
-    except Exception as error:  # user code
+    except (Exception, SystemExit) as error:  # user code
         raise PolicyError(f"policy {text!r}: calling it fails: {error!r}") from error
     if not isinstance(made, nn.Module):
         raise PolicyError(f"policy {text!r} returned a {type(made).__name__}, not {wanted}")

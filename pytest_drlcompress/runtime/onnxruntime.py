@@ -10,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import ArtifactError
+from pytest_drlcompress.runtime.patrol import NO_PATROL, PATIENCE_S, NoPatrol, Patrol
 from pytest_drlcompress.runtime.recurrent import (
     DTYPES,
     observations_of,
@@ -77,6 +78,7 @@ class OnnxController:
 
     def __init__(self, model: bytes) -> None:
         self._session = make_session(model)
+        self._patrol: Patrol | NoPatrol = Patrol() if _loops(model) else NO_PATROL
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if not inputs or len(inputs) != len(outputs):
             raise ArtifactError(
@@ -105,7 +107,7 @@ class OnnxController:
             self._binding.bind_output(
                 name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data
             )
-        self._run = _runner(self._session, self._binding)
+        self._run = _runner(self._session, self._binding, self._patrol)
         # views without the batch, made once
         self._observation_row = self._observation.reshape(self.observation_shape)
         self._action_row = self._action.reshape(self.action_shape)
@@ -136,7 +138,7 @@ class OnnxController:
     def _act(self, observations: NDArray[Any]) -> NDArray[Any]:
         if self.batch_invariant:
             batch = np.ascontiguousarray(observations, self.observation_dtype)
-            return np.asarray(self._session.run(self._sinks, {self._sources[0]: batch})[0])
+            return self._feed([batch])[0]
         actions = np.empty((len(observations), *self.action_shape), self._action.dtype)
         for row, observation in enumerate(observations):
             actions[row] = self.act_one(observation)
@@ -147,12 +149,11 @@ class OnnxController:
     ) -> tuple[NDArray[Any], list[NDArray[Any]]]:
         """Actions for a batch, and the states ``(batch, *shape)`` of the next step."""
         if self.batch_invariant:
-            feeds = {self._sources[0]: np.ascontiguousarray(observations, self.observation_dtype)}
-            for state, rows in zip(self.states, states, strict=True):
-                feeds[state.source] = state.to_graph(rows)
-            actions, *found = map(np.asarray, self._session.run(self._sinks, feeds))
-            pairs = zip(self.states, found, strict=True)
-            return actions, [state.from_graph(value) for state, value in pairs]
+            batch = np.ascontiguousarray(observations, self.observation_dtype)
+            pairs = zip(self.states, states, strict=True)
+            actions, *found = self._feed([batch, *(state.to_graph(rows) for state, rows in pairs)])
+            after = zip(self.states, found, strict=True)
+            return actions, [state.from_graph(value) for state, value in after]
         actions = np.empty((len(observations), *self.action_shape), self._action.dtype)
         following = [np.empty_like(rows) for rows in states]
         for row, observation in enumerate(observations):
@@ -169,10 +170,35 @@ class OnnxController:
         States go on from the call before.
         """
         self._observation_row[...] = observation
-        self._run()
+        try:
+            self._run()
+        except Exception as error:  # the bindings raise several unrelated classes
+            raise self._failure(error) from None
         for before, after in zip(self._before, self._after, strict=True):
             before[...] = after
         return self._action_row
+
+    def _feed(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Every output for a batch."""
+        feeds = dict(zip(self._sources, inputs, strict=True))
+        with self._patrol:
+            try:
+                found = self._session.run(self._sinks, feeds, self._patrol.options)
+            except Exception as error:  # the bindings raise several unrelated classes
+                raise self._failure(error) from None
+        made = list(map(np.asarray, found))
+        if made[0].shape != (len(inputs[0]), *self.action_shape):
+            raise ArtifactError(
+                f"output {self._sinks[0]!r} has shape {made[0].shape} for {len(inputs[0])}"
+                f" observations, and {(1, *self.action_shape)} for one"
+            )
+        return made
+
+    def _failure(self, error: Exception) -> ArtifactError:
+        text = " ".join(str(error).split())
+        if self._patrol.ended:
+            return ArtifactError(f"the model took more than {PATIENCE_S:g} s for its actions")
+        return ArtifactError(f"the model fails on an observation: {text}")
 
     def run_network(self) -> None:
         """Run the network alone, on the observation that ``act_one`` saw last."""
@@ -201,12 +227,21 @@ class OnnxController:
         return list(map(np.ascontiguousarray, found))
 
 
-def _runner(session: ort.InferenceSession, binding: ort.IOBinding) -> Callable[[], Any]:
-    """What runs ``binding``.
+def _runner(
+    session: ort.InferenceSession, binding: ort.IOBinding, patrol: Patrol | NoPatrol
+) -> Callable[[], Any]:
+    """What runs ``binding``; a model that loops, on patrol.
 
     The public ``run_with_iobinding`` first looks for captured WebGPU graphs, and makes RunOptions
     anew for each call: together a sixth of a small policy's latency.
     """
+    if isinstance(patrol, Patrol):
+
+        def patrolled() -> None:
+            with patrol:
+                session.run_with_iobinding(binding, patrol.options)
+
+        return patrolled
     try:
         run, bound = session._sess.run_with_iobinding, binding._iobinding  # noqa: SLF001
     except AttributeError:  # this ONNX Runtime is built otherwise
@@ -221,6 +256,20 @@ def _static(name: str, shape: list[Any]) -> tuple[int, ...]:
             " with every size but the batch fixed"
         )
     return tuple(int(size) for size in shape[1:])
+
+
+def _loops(model: bytes) -> bool:
+    """Whether what it computes may take any time, whatever its size."""
+    import onnx
+
+    proto = onnx.load_from_string(model)
+    graphs = [proto.graph, *proto.functions]
+    while graphs:
+        for node in graphs.pop().node:
+            if node.op_type in ("Loop", "Scan"):
+                return True
+            graphs += [g for a in node.attribute for g in (*a.graphs, a.g) if g.node]
+    return False
 
 
 def _depends_on_batch(model: bytes) -> bool:

@@ -3,7 +3,8 @@
 A pickle is a program, so it is read only when the user says so. Even then nothing it names
 is imported or called: NumPy's arrays are decoded here, from their raw bytes, and every other
 class or function becomes an inert stand-in. What a VecNormalize refers to (``gym`` spaces of
-2021, random generators) need therefore not be installed.
+2021, random generators) need therefore not be installed. And that is done in a watched process,
+which gives back arrays: what opcodes can still do (take memory, change the stand-ins) ends there.
 """
 
 import io
@@ -15,10 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_drlcompress.core.errors import PolicyError, UntrustedPickleError
+from pytest_drlcompress.core.errors import DrlcError, PolicyError, UntrustedPickleError
+from pytest_drlcompress.reading.typed import ContentError, read_bytes
+from pytest_drlcompress.reading.watched import WatchedError, run_watched
+
+_SECONDS = 10.0
+_MAX_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -70,14 +77,35 @@ def read_vecnormalize(path: Path, *, trust: bool) -> Statistics:
             " where these VecNormalize statistics come from, or --drlc-vecnormalize=none to go"
             " without them"
         )
+    order = msgspec.msgpack.encode((str(path), _read(path)))
     try:
-        root = _Decoder(io.BytesIO(path.read_bytes())).load()
-        return _statistics(path, root)
-    except PolicyError:
-        raise
-    except Exception as error:  # a damaged pickle fails in any opcode
-        text = " ".join(str(error).split())
-        raise PolicyError(f"{path}: not a readable VecNormalize pickle: {text}") from None
+        found = run_watched(f"{__name__}:decode_statistics", order, _SECONDS)
+    except WatchedError as error:
+        raise PolicyError(f"{path}: not a readable VecNormalize pickle: {error}") from None
+    except DrlcError as error:
+        raise PolicyError(str(error)) from None
+    mean, variance, epsilon, clip, enabled = msgspec.msgpack.decode(
+        found, type=tuple[bytes, bytes, float, float, bool]
+    )
+    return Statistics(
+        path, np.frombuffer(mean), np.frombuffer(variance), epsilon, clip, enabled=enabled
+    )
+
+
+def decode_statistics(payload: bytes) -> bytes:
+    """The watched task: from a pickle's bytes to those of its arrays."""
+    path, raw = msgspec.msgpack.decode(payload, type=tuple[str, bytes])
+    told = _statistics(Path(path), _Decoder(io.BytesIO(raw)).load())
+    return msgspec.msgpack.encode(
+        (told.mean.tobytes(), told.variance.tobytes(), told.epsilon, told.clip, told.enabled)
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_bytes(path, _MAX_BYTES)
+    except (OSError, ContentError) as error:
+        raise PolicyError(f"{path}: cannot be read: {error}") from None
 
 
 def _statistics(path: Path, root: Any) -> Statistics:
