@@ -21,6 +21,7 @@ from pytest_drlcompress.core.errors import BaselineError
 from pytest_drlcompress.core.files import write_described, write_json
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.episodes import Episode
+from pytest_drlcompress.evaluation.executors.base import Executor
 from pytest_drlcompress.evaluation.executors.factory import make_executor
 from pytest_drlcompress.evaluation.pool import (
     POOL_FILE,
@@ -110,15 +111,15 @@ def measure_again(
     folder: Path,
     *,
     episodes: int | None = None,
-    workers: int | None = None,
+    workers: int | Executor | None = None,
     on_episodes: Callable[[int], None] = lambda episodes: None,
 ) -> BaselineRecord:
     """Record the reference in ``folder`` with the versions at hand; the policy stays.
 
     Episodes that were recorded with these versions stay, and those missing to ``episodes``
     (default: ``POOL_EPISODES``) are added behind them; otherwise all are measured anew.
-    Recorded verdicts stay as well: the suites say whether they still hold. ``workers`` and
-    ``on_episodes`` as in ``record_baseline``.
+    Recorded verdicts stay as well: the suites say whether they still hold. ``workers`` is an
+    executor, or else, as ``on_episodes``, as in ``record_baseline``.
 
     Raises:
         BaselineError: a damaged baseline, or one that is not competent with these versions.
@@ -150,7 +151,7 @@ def _record(
     facts: Mapping[str, Any],
     *,
     episodes: int,
-    workers: int | None,
+    workers: int | Executor | None,
     on_episodes: Callable[[int], None],
     stored_sha256: str | None = None,
     kept: BaselineRecord | None = None,
@@ -162,9 +163,12 @@ def _record(
     known = () if kept is None else kept.episodes
     identity = f"{hashlib.sha256(model).hexdigest()} {env} {current_versions()} {kept is None}"
     with (
-        contextlib.closing(make_executor(workers=workers)) as executor,
+        contextlib.ExitStack() as stack,
         PoolInProgress(folder, identity, known) as progress,
     ):
+        executor = workers
+        if executor is None or isinstance(executor, int):
+            executor = stack.enter_context(contextlib.closing(make_executor(executor)))
         measure = partial(measure_pool, env, model, workers=executor)
         progress.fill(episodes, measure, on_episodes)
         pool = tuple(progress.episodes)

@@ -76,6 +76,10 @@ class ActionError(EpisodeError):
         return str(self.args[0])
 
 
+class ExecutorError(DrlcError):
+    """What the work is to be done on is gone, cannot be reached, or may not take part."""
+
+
 class BaselineError(DrlcError):
     """A baseline folder that is missing, damaged, or does not match its record."""
 

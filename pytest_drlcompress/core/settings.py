@@ -40,6 +40,9 @@ class Settings:
     inconclusive: str
     perturb: str
     workers: int
+    executor: str
+    ray_address: str | None
+    ray_runtime_env: Path | None
     trust: bool
     vecnormalize: str | None
     baselines: Path
@@ -123,6 +126,8 @@ class Option:
         return "--drlc-" + singular.replace("_", "-")
 
 
+NEEDS_RAY = "--drlc-executor=ray needs Ray: pip install 'pytest-drlcompress[ray]'"
+
 CHIPS = ("cortex-m0", "cortex-m4", "cortex-m7", "cortex-m55", "riscv32")
 """Microcontrollers that ``codegen.targets`` knows."""
 
@@ -201,6 +206,24 @@ OPTIONS = (
     Option(
         "workers", "processor cores for rollouts (default: all; 1 in an xdist worker)",
         whole(1), 0, metavar="N",
+    ),
+    Option(
+        "executor",
+        "where rollouts and compression run: local (the default), or ray (the nodes of a Ray"
+        " cluster)",
+        one_of(("local", "ray")), "local", metavar="NAME",
+    ),
+    Option(
+        "ray_address",
+        "HOST:PORT of a running Ray cluster, or auto (default: a cluster on this machine, started"
+        " and ended with the run)",
+        str, None, metavar="ADDRESS",
+    ),
+    Option(
+        "ray_runtime_env",
+        "a JSON file with Ray's runtime environment: what your own code needs on the nodes, such"
+        ' as {"working_dir": "."}',
+        Path, None, metavar="FILE",
     ),
     Option(
         "trust",

@@ -29,6 +29,10 @@ class Candidate:
         self.loaded = loaded
         self.variant = variant
 
+    def adopt(self, artifact: Artifact) -> None:
+        """``artifact`` is this variant's: it was made, or read, elsewhere."""
+        self.ready = self.artifact = artifact
+
     @property
     def id(self) -> str:
         """The variant's name in verdicts, tables and records."""
@@ -76,17 +80,28 @@ class Candidate:
             RecipeError: the recipe is not valid, or does not apply to this policy.
             BaselineError: the stored variant is damaged.
         """
+        if self.ready is not None:
+            return self.ready
+        assert self.variant.recipe is not None
+        return self.loaded.compressed(self.variant.recipe)
+
+    @cached_property
+    def ready(self) -> Artifact | None:
+        """The user's file or the stored artifact; ``None`` where it must be made.
+
+        Raises:
+            ArtifactError: the user's file cannot be read.
+            BaselineError: the stored variant is damaged.
+        """
         loaded, recipe = self.loaded, self.variant.recipe
         if recipe is None:
             assert self.variant.file is not None
             read = read_variant(self.variant.file, loaded.policy.env, loaded.tools.interface)
             notes = {"interface": list(read.notes)}
             return Artifact(read.model, self.policy, self.variant.id, notes)
-        if loaded.folder is not None:
-            stored = load_variant(loaded.folder, self.policy, str(recipe))
-            if stored is not None:
-                return stored
-        return loaded.compressed(recipe)
+        if loaded.folder is None:
+            return None
+        return load_variant(loaded.folder, self.policy, str(recipe))
 
     @cached_property
     def controller(self) -> Controller:

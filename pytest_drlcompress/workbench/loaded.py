@@ -98,6 +98,8 @@ class LoadedPolicy:
         self.record = record
         self.folder = folder
         self.tools = tools
+        # by disturbance, what was measured elsewhere
+        self.references: dict[str, Reference] = {}
         # per instance: a module-level cache would outlive the run
         self.reference: Callable[[str], Reference] = cache(self._reference)
         self.observations: Callable[[int, int], NDArray[Any]] = cache(self._observations)
@@ -149,6 +151,11 @@ class LoadedPolicy:
         """The first of them, on which single actions are timed."""
         first: NDArray[Any] = observations_of(self.probe_observations[:1])[0]
         return first
+
+    def has_reference(self, perturb: str) -> bool:
+        """Whether the record holds what ``reference`` gives."""
+        record = self.record
+        return record is not None and not perturb and same_environment(record.versions)
 
     def controller_of(self, artifact: Artifact) -> Controller:
         """What runs ``artifact``.
@@ -273,9 +280,10 @@ class LoadedPolicy:
         environment is not comparable: returns are then measured again, with the versions at
         hand, rather than held against it.
         """
-        record = self.record
-        if record is not None and not perturb and same_environment(record.versions):
-            return record.reference
+        if perturb in self.references:
+            return self.references[perturb]
+        if self.record is not None and self.has_reference(perturb):
+            return self.record.reference
         return self._measured_reference(perturb)
 
     def _measured_reference(self, perturb: str) -> Reference:

@@ -17,7 +17,8 @@ from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.recorded import read_recording
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.cache import EpisodeCache, default_cache_path
-from pytest_drlcompress.evaluation.executors.factory import make_executor
+from pytest_drlcompress.evaluation.executors.base import Executor
+from pytest_drlcompress.evaluation.executors.factory import executor_of
 from pytest_drlcompress.policies.ids import unique_ids
 from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
 from pytest_drlcompress.policies.loader import PolicyLoader
@@ -39,8 +40,8 @@ class Workbench:
     """See the module.
 
     ``registry`` holds the run's compression steps, ``engines`` its engines, and ``loaders`` those
-    that a project adds to ours. ``on_note`` is told what the user should know and nothing fails
-    for.
+    that a project adds to ours. ``executor`` is the one of another workbench, where there is one.
+    ``on_note`` is told what the user should know and nothing fails for.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class Workbench:
         registry: Registry,
         engines: Engines = OUR_ENGINES,
         loaders: Sequence[PolicyLoader] = (),
+        *,
+        executor: Executor | None = None,
         on_note: Callable[[str], None] = _to_standard_error,
     ) -> None:
         self.settings = settings
@@ -59,7 +62,7 @@ class Workbench:
             registry,
             engines,
             make_runtime(settings.runtime),
-            make_executor(workers=settings.workers or None),
+            executor or executor_of(settings),
             EpisodeCache(default_cache_path(), on_note) if settings.cache else None,
             None if settings.observations is None else read_recording(settings.observations),
         )
