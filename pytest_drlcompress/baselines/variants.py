@@ -4,15 +4,16 @@ A recipe that takes minutes or a whole training is not compressed again in every
 file stands for the recipe only while it is the file that was written, of this very policy.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import BaselineError
-from pytest_drlcompress.core.files import sha256_of, write_atomic, write_json
+from pytest_drlcompress.core.files import settled, sha256_of, write_described
 from pytest_drlcompress.policies.store import read_record
+from pytest_drlcompress.reading.baseline_file import VariantFile
+from pytest_drlcompress.reading.typed import ContentError, read_json
 
 FOLDER = "variants"
 
@@ -23,7 +24,7 @@ def variant_path(folder: Path, recipe: str) -> Path:
 
 
 def store_variant(folder: Path, artifact: Artifact, made: Mapping[str, Any]) -> Path:
-    """Write ``artifact`` beside the baseline in ``folder``; the JSON file last.
+    """Write ``artifact`` and its JSON file beside the baseline in ``folder``, as one step.
 
     ``made`` says how (JSON builtins), beyond the artifact's own provenance.
 
@@ -31,9 +32,9 @@ def store_variant(folder: Path, artifact: Artifact, made: Mapping[str, Any]) -> 
         BaselineError: ``folder`` is no baseline.
     """
     path = variant_path(folder, artifact.recipe)
-    policy_sha256 = str(read_record(folder)["sha256"])
-    write_atomic(path, artifact.model)
-    write_json(
+    policy_sha256 = read_record(folder)["sha256"]
+    write_described(
+        {path: artifact.model},
         path.with_suffix(".json"),
         {
             "policy": artifact.policy,
@@ -51,27 +52,28 @@ def load_variant(folder: Path, policy: str, recipe: str) -> Artifact | None:
     """The stored variant of ``recipe``; ``None`` where there is none of this very policy.
 
     Raises:
-        BaselineError: the file is not the one its JSON describes, or one of the two is missing.
+        BaselineError: the file is missing or not the one its JSON describes, or that is damaged.
     """
     path = variant_path(folder, recipe)
     about = path.with_suffix(".json")
-    if not path.exists() and not about.exists():
-        return None
+    if not about.exists():
+        return None  # nothing says what a file without one is: compressed anew
     try:
-        facts = json.loads(about.read_text())
-        policy_sha256, stored = str(facts["policy_sha256"]), str(facts["recipe"])
-        expected, provenance = str(facts["sha256"]), dict(facts["provenance"])
+        facts = read_json(about, VariantFile)
+        expected = facts["sha256"]
+        path = settled(path, lambda file: sha256_of(file) == expected)
         found = sha256_of(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ContentError) as error:
         raise BaselineError(
-            f"the stored variant {path} cannot be used ({type(error).__name__}: {error}); restore"
-            " it, or delete it and its .json file"
+            f"the stored variant {path} cannot be used ({about.name}: {error}); restore it, or"
+            " delete it and its .json file"
         ) from None
     if found != expected:
         raise BaselineError(
             f"{path} is not the file that {about.name} describes (its SHA-256 is {found[:12]}...,"
             f" recorded {expected[:12]}...): restore it, or delete both"
         )
-    if policy_sha256 != str(read_record(folder).get("sha256")) or stored != recipe:
+    if facts["policy_sha256"] != read_record(folder)["sha256"] or facts["recipe"] != recipe:
         return None  # of an earlier policy: compressed anew
-    return Artifact(path.read_bytes(), policy, recipe, {**provenance, "made": facts["made"]})
+    provenance = {**facts["provenance"], "made": facts["made"]}
+    return Artifact(path.read_bytes(), policy, recipe, provenance)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_drlcompress.core.option_values import (
-    named_number,
+    named_value,
     number,
     one_of,
     read_value,
@@ -157,9 +157,10 @@ OPTIONS = (
     ),
     Option(
         "inputs",
-        "the value of an input of ONNX files that is not the observation, such as time_step=0;"
-        " repeatable",
-        named_number, (), multiple=True, metavar="NAME=NUMBER",
+        "an input of ONNX files that is not the observation: its value if it is constant"
+        " (time_step=0), step if it counts the steps, or the output that a state goes on with"
+        " (h_in=h_out); repeatable",
+        named_value, (), multiple=True, metavar="NAME=VALUE",
     ),
     Option(
         "variants",
@@ -225,7 +226,8 @@ OPTIONS = (
         Path, None, metavar="FILE",
     ),
     Option(
-        "trust", "allow reading the pickle of VecNormalize statistics beside an SB3 zip",
+        "trust",
+        "allow reading the pickle of VecNormalize statistics beside an SB3 zip, and .pt2 files",
         str, False, flag=True,
     ),
     Option(

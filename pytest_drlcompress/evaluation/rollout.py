@@ -8,12 +8,13 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_drlcompress.core.errors import EnvironmentSpecError
 from pytest_drlcompress.environments.engine import Engine
 from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, EpisodeNoise, Perturbation
@@ -21,8 +22,10 @@ from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
 from pytest_drlcompress.evaluation.episodes import Actor, Episode, run_episodes
 from pytest_drlcompress.evaluation.executors.base import LEAST_SLOTS, Executor
 from pytest_drlcompress.evaluation.executors.factory import make_executor
+from pytest_drlcompress.evaluation.recurrent import RecurrentActor
 from pytest_drlcompress.runtime.controller import Runtime
 from pytest_drlcompress.runtime.factory import make_runtime
+from pytest_drlcompress.runtime.recurrent import Recurrent
 
 SLOTS = 32
 """Environments stepped together by one worker.
@@ -79,6 +82,11 @@ def rollout(
     )
     if perturbation.observation_noise and observation_std is None:
         raise TypeError("observation noise needs observation_std, the unit it is given in")
+    if perturbation.observation_noise and any(part.sizes for part in spec.parts):
+        raise EnvironmentSpecError(
+            f"environment {str(spec)!r} has integers among its observations, which noise would turn"
+            " into others: leave observation_noise out"
+        )
     engine = engines.choose(spec, perturbation)
     stall_s = step_timeout_s if engine.may_hang else None
     work = _Work(
@@ -174,7 +182,7 @@ class _Work:
                 seeds,
                 record=self.record,
                 noise=noise,
-                on_start=actor.begin if isinstance(actor, RandomActor) else _ignore,
+                on_start=getattr(actor, "begin", _ignore),
                 on_steps=on_steps,
             )
 
@@ -218,10 +226,16 @@ class _Tiles:
         )
 
 
-def _tiled_controller(runtime: Runtime, model: bytes, *, fill: bool) -> _Tiles:
+def _tiled(actor: Actor, *, fill: bool = False) -> Actor:
+    if getattr(actor, "states", ()):
+        return RecurrentActor(cast("Recurrent", actor), LEAST_SLOTS)
+    return _Tiles(actor, fill=fill)
+
+
+def _tiled_controller(runtime: Runtime, model: bytes, *, fill: bool) -> Actor:
     controller = runtime.load(model)
     # others run their rows one by one
-    return _Tiles(controller, fill=fill and controller.batch_invariant)
+    return _tiled(controller, fill=fill and controller.batch_invariant)
 
 
 def _maker(
@@ -236,7 +250,7 @@ def _maker(
             f"a live {type(actor).__name__} cannot be shared by {count} workers: give the"
             " artifact's bytes"
         )
-    return lambda: _Tiles(actor)
+    return partial(_tiled, actor)
 
 
 def _finite_bounds(action: ActionSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_drlcompress.core.defects import describe_os_error
 from pytest_drlcompress.core.errors import ArtifactError, DrlcError
 from pytest_drlcompress.core.settings import NEEDS_RAY, Settings
 from pytest_drlcompress.gates.kinds import GATE_KINDS, RETENTION
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_drlcompress.workbench.workbench import Workbench
 
 _GATES_OUTPUT = "drlcompress_gates"
+_NOTES_OUTPUT = "drlcompress_notes"
 
 
 @dataclass(eq=False)
@@ -64,6 +66,7 @@ class Run:
                 builtin_registry().with_kinds(self._from_hook(hooks.pytest_drlcompress_recipes)),
                 Engines.of(self._from_hook(hooks.pytest_drlcompress_environments)),
                 self._from_hook(hooks.pytest_drlcompress_policies),
+                on_note=self.notes.append,
             )
         return self._bench
 
@@ -159,6 +162,7 @@ class Run:
     def on_worker_exit(self, output: dict[str, Any]) -> None:
         """In the controller: a worker has gone and left ``output``; empty if it crashed."""
         self.gates.update(output.get(_GATES_OUTPUT, ()))
+        self.notes.extend(n for n in output.get(_NOTES_OUTPUT, ()) if n not in self.notes)
 
     def finish(self, session: pytest.Session) -> None:
         """Fail a run that lost a gate; write what was asked to be recorded."""
@@ -168,6 +172,7 @@ class Run:
         if self.worker:
             output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
             output[_GATES_OUTPUT] = sorted(self.gates)
+            output[_NOTES_OUTPUT] = self.notes
             return
         only_looked = session.config.option.collectonly or self.settings.plan
         stopped = session.shouldstop or session.shouldfail or only_looked
@@ -335,6 +340,10 @@ def start(config: pytest.Config) -> None:
         run.check_names()
     except DrlcError as error:
         raise pytest.UsageError(str(error)) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise pytest.UsageError(describe_os_error(error)) from None
     provide_benchmark(config)
     find_named_run(config)
     config.pluginmanager.register(run.comparison, "drlcompress-comparison")

@@ -1,6 +1,7 @@
 """The candidate: a policy and a variant of it, which every gate judges."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from pytest_drlcompress.compression.recipe import Step
 from pytest_drlcompress.compression.step import StepKind
 from pytest_drlcompress.compression.variant import Variant
 from pytest_drlcompress.core.artifact import Artifact
+from pytest_drlcompress.core.errors import ArtifactError, DrlcError
 from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.core.verdict import Verdict
 from pytest_drlcompress.measurement.action_error import ActionError, measure_action_error
@@ -117,7 +119,8 @@ class Candidate:
         Raises:
             DrlcError: the artifact cannot be made or read.
         """
-        return fingerprint(self.artifact, self.id, self.loaded.exported, self.kinds)
+        with self.analysis():
+            return fingerprint(self.artifact, self.id, self.loaded.exported, self.kinds)
 
     def change_since(self, expected: Expectation) -> Change | None:
         """How the artifact differs from the one that was recorded; ``None`` if it does not.
@@ -141,6 +144,25 @@ class Candidate:
             loaded.probe_observations,
             loaded.policy.env.action,
         )
+
+    @contextlib.contextmanager
+    def analysis(self) -> Iterator[None]:
+        """What fails in it on a user's own file is that file's fault; on others it is ours.
+
+        Raises:
+            ArtifactError: instead of whatever was raised on a user's file.
+        """
+        try:
+            yield
+        except DrlcError:
+            raise
+        except Exception as error:  # graphs of any toolchain
+            if self.variant.file is None:
+                raise
+            text = " ".join(str(error).split()) or "no message"
+            raise ArtifactError(
+                f"{self.variant.file} cannot be analysed ({type(error).__name__}: {text})"
+            ) from error
 
     def verdict(self, gate: str, limit: float | None) -> partial[Verdict]:
         """A verdict of this candidate; what was found is left to the caller."""

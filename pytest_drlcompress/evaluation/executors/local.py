@@ -45,6 +45,7 @@ class WorkerPool:
         self.workers = workers
         self._processes = [WorkerProcess() for _ in range(workers - 1)]
         self._one_thread = one_thread()
+        self._told = False
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +91,7 @@ class WorkerPool:
             thread.start()
             processes = [process for process in self._processes if process.free]
             processes = processes[: len(seeds) - 1]
-            order = _pickled(work) if processes else None
+            order = self._pickled(work) if processes else None
             if order is not None:
                 for worker, process in enumerate(processes, start=THREAD + 1):
                     stack.callback(process.release)
@@ -98,11 +99,15 @@ class WorkerPool:
             for position in range(len(seeds)):
                 yield results.wait(position)
 
-
-def _pickled(work: Work) -> bytes | None:
-    """``work`` for other processes; ``None``, with a warning, where that cannot be."""
-    try:
-        return pickle.dumps(work)
-    except Exception as error:  # pickling calls the code of what is pickled
-        warn_of_fewer(f"the rollout cannot be sent to another process ({error!r})")
-        return None
+    def _pickled(self, work: Work) -> bytes | None:
+        """``work`` for other processes; ``None``, with one warning, where that cannot be."""
+        try:
+            return pickle.dumps(work)
+        except Exception as error:  # pickling calls the code of what is pickled
+            if not self._told:
+                warn_of_fewer(
+                    "the environment cannot be sent to other processes and runs in this one"
+                    f" ({error!r}); an entry point at the top of a module can be"
+                )
+            self._told = True
+            return None

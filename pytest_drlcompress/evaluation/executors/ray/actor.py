@@ -5,7 +5,6 @@ of them in batches, as a stream.
 """
 
 import contextlib
-import enum
 import queue
 import sys
 import threading
@@ -28,6 +27,7 @@ from pytest_drlcompress.evaluation.executors.base import (
     portable,
     report,
 )
+from pytest_drlcompress.evaluation.executors.ray.messages import Batch, Signal, Unusable
 from pytest_drlcompress.evaluation.executors.ray.proof import Description, describe, episodes_of
 from pytest_drlcompress.evaluation.executors.ray.tally import Tally
 
@@ -35,23 +35,6 @@ _GATHER_S = 0.01
 """How long a batch waits for what else is about to come: a message costs a millisecond."""
 
 _JOB_REPORT_S = 1.0
-
-
-class Signal(enum.Enum):
-    """From a rollout: a seed was taken, and another is wanted."""
-
-    MORE = 1
-
-
-class Unusable(Exception):  # noqa: N818 (what it says of a node, not an error of ours)
-    """From a rollout: ``error`` befell it before it could begin an episode."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
-
-
-Batch = list[Message | Signal]
 
 
 class NodeWorker:

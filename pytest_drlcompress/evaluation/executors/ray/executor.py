@@ -17,7 +17,7 @@ from pytest_drlcompress.core.errors import EpisodeError
 from pytest_drlcompress.core.threads import one_thread
 from pytest_drlcompress.evaluation.episodes import Episode
 from pytest_drlcompress.evaluation.executors.base import SeedShare, Work
-from pytest_drlcompress.evaluation.executors.ray.actor import Unusable
+from pytest_drlcompress.evaluation.executors.ray.messages import Unusable
 from pytest_drlcompress.evaluation.executors.ray.proof import pickled
 from pytest_drlcompress.evaluation.executors.ray.supply import Supply
 from pytest_drlcompress.evaluation.executors.ray.tally import Tally

@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayError
 
 from pytest_drlcompress.evaluation.executors.base import PATIENCE_S, SeedShare
-from pytest_drlcompress.evaluation.executors.ray.actor import Signal, Unusable
+from pytest_drlcompress.evaluation.executors.ray.messages import Signal, Unusable
 from pytest_drlcompress.evaluation.executors.ray.tally import Tally
 
 OnEnd: TypeAlias = Callable[["RayWorker", SeedShare, Exception | None], None]
