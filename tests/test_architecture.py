@@ -13,7 +13,7 @@ ROOT = Path(pytest_drlcompress.__file__).parent
 ORDER = (
     "core", "environments", "codegen", "runtime", "onnx_graph", "policies", "evaluation",
     "compression", "measurement", "baselines", "testing", "workbench", "training",
-    "gates", "reporting", "frontier", "plugin", "cli",
+    "gates", "reporting", "frontier", "papers", "plugin", "cli",
 )  # fmt: skip
 
 

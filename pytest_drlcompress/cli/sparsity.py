@@ -8,7 +8,7 @@ al., with the sizes that a file really has beside the claim.
 import argparse
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_drlcompress.cli.arguments import (
     add_out_folder,
@@ -19,9 +19,6 @@ from pytest_drlcompress.cli.arguments import (
 )
 from pytest_drlcompress.cli.tables import Table
 from pytest_drlcompress.core.option_values import per_cents, recipes
-
-if TYPE_CHECKING:
-    from pytest_drlcompress.workbench.candidate import Candidate
 
 LEVELS = "50,70,80,90,95,98,99"
 _TABLE = Table(
@@ -61,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_drlcompress.compression.recipe import parse_recipe
     from pytest_drlcompress.compression.registry import builtin_registry
     from pytest_drlcompress.core.files import write_json
+    from pytest_drlcompress.papers.measure import measure_variant
     from pytest_drlcompress.workbench.workbench import Workbench
 
     asked = _recipes(arguments.levels, arguments.tails, arguments.options)
@@ -76,41 +74,15 @@ def run(arguments: argparse.Namespace) -> int:
             name = f"{loaded.policy.id}-{loaded.policy.sha256[:8]}-{recipe.replace(':', '~')}"
             path = arguments.out / f"{name}.json"
             if not path.exists():
-                write_json(path, measure_cell(bench.candidate(text, recipe)))
+                candidate = bench.candidate(text, recipe)
+                facts = {
+                    "policy": candidate.policy,
+                    "recipe": candidate.recipe,
+                    "provenance": dict(candidate.artifact.provenance),
+                }
+                write_json(path, {**facts, **measure_variant(candidate)})
             print(_TABLE.row(_cells(json.loads(path.read_text()))), flush=True)
     return 0
-
-
-def measure_cell(candidate: "Candidate") -> dict[str, Any]:
-    """One cell as JSON builtins: verdict, sizes in bytes, zeros, and CPU seconds of compression.
-
-    These are ``None`` where the baseline brings the variant: its making was not measured here.
-    """
-    from pytest_drlcompress.gates.budgets import Budgets
-    from pytest_drlcompress.gates.retention import judge_retention
-    from pytest_drlcompress.measurement.size import measure_size
-    from pytest_drlcompress.measurement.sparsity import measure_sparsity
-
-    artifact = candidate.artifact
-    verdict = judge_retention(candidate, Budgets())
-    size, sparsity = measure_size(artifact.model), measure_sparsity(artifact.model)
-    return {
-        "policy": verdict.policy,
-        "recipe": candidate.recipe,
-        "retention": {**verdict.to_json(), "details": {}},
-        "sizes": {
-            "nnz_claim": size.nnz_claim,
-            "entropy_bound": size.entropy_bound,
-            "stripped_zstd": size.stripped_zstd,
-            "artifact": size.artifact,
-            "resident": size.initializers,
-        },
-        "zeros": sparsity.total,
-        "zeros_by_layer": dict(sparsity.by_layer),
-        "cpu_seconds": None if artifact.cpu_seconds is None else round(artifact.cpu_seconds, 1),
-        "sha256": artifact.sha256,
-        "provenance": dict(artifact.provenance),
-    }
 
 
 def _recipes(levels: Sequence[float], tails: Sequence[str], options: str) -> list[str]:
