@@ -12,6 +12,7 @@ NAME = "pytest_drlcompress"
 ROOT = Path(pytest_drlcompress.__file__).parent
 ORDER = (
     "core", "environments", "codegen", "runtime", "onnx_graph", "policies", "evaluation",
+    "playback",
     "compression", "measurement", "baselines", "testing", "workbench", "training",
     "gates", "reporting", "frontier", "papers", "plugin", "cli",
 )  # fmt: skip

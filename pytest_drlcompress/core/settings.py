@@ -47,6 +47,7 @@ class Settings:
     record_new: bool
     record_anyway: bool
     report: tuple[Path, ...]
+    film: str
     sweep: bool
     plan: bool
     cache: bool
@@ -67,7 +68,7 @@ class Settings:
 
     def rerun_options(self) -> list[str]:
         """What was given on the command line and another run of the same gates needs, too."""
-        once = ("report", "record", "record_new", "record_anyway", "plan")
+        once = ("report", "film", "record", "record_new", "record_anyway", "plan")
         texts = []
         for option in OPTIONS:
             if option.field not in self.from_cli or option.field in once:
@@ -231,6 +232,12 @@ OPTIONS = (
         "write a report at the end of the run, in the form that the suffix names: .html, .md or"
         " .json; repeatable",
         report_path, (), multiple=True, metavar="PATH",
+    ),
+    Option(
+        "film",
+        "of which retention gates an .html report shows an episode of baseline and candidate side"
+        " by side: failures (default), all or none",
+        one_of(("failures", "all", "none")), "failures", metavar="WHICH",
     ),
     Option(
         "sweep", "run the pruning sweeps, which take minutes for each policy", str, False, flag=True
