@@ -31,6 +31,7 @@ class Settings:
     output: str
     inputs: tuple[str, ...]
     variants: tuple[str, ...]
+    stored: tuple[str, ...]
     min_retention: float
     alpha: float
     max_episodes: int
@@ -162,6 +163,12 @@ OPTIONS = (
         "compression to judge: a recipe such as ptdq or ptsq:equalize=true, or the .onnx file of"
         " any toolchain; repeatable",
         str, (), multiple=True, metavar="RECIPE|FILE",
+    ),
+    Option(
+        "stored",
+        "which of the variants that a baseline brings (stored beside it, or recorded) are judged"
+        " beside the default ones where no variant is asked for; repeatable (default: all)",
+        str, (), multiple=True, metavar="RECIPE",
     ),
     Option(
         "min_retention", "share of the baseline's return to keep (default 0.90)",
