@@ -25,7 +25,8 @@ from stable_baselines3.common.vec_env import VecFrameStack
 
 from pytest_drlcompress.environments.atari.vector import make_vector
 from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.evaluation.rollout import LEAST_SLOTS, rollout
+from pytest_drlcompress.evaluation.executors.base import LEAST_SLOTS
+from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.runtime.onnxruntime import OnnxController
 from pytest_drlcompress.training.image_networks import greedy, make_image_network

@@ -1,10 +1,15 @@
 """``python -m pytest_drlcompress``: train and list baselines, import, sweep, compare."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
+from pytest_drlcompress.core.defects import describe_defect, describe_os_error
 from pytest_drlcompress.core.errors import DrlcError
+
+FAIL, USAGE, DEFECT, INTERRUPTED = 1, 2, 3, 130
+"""Exit codes of every command, beside 0 (docs/commands.md)."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,22 +54,31 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 2 and a line on standard error for what the user can mend."""
+    """Run one command: 0 for a pass, 1 for a fail, 2 and a line for what the user can mend.
+
+    3 and a line, which says where the traceback is, for a defect of this package.
+    """
     parser = build_parser()
     try:
         arguments = parser.parse_args(argv)
         code: int = arguments.run(arguments)
     except DrlcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.filename is None:  # no file's fault: a defect, whose traceback is needed
-            raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+        return _say(f"error: {error}", USAGE)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return _say("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAIL
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            return _say(f"error: {describe_os_error(error)}", USAGE)
+        return _say(f"error: {describe_defect(error)}", DEFECT)
+    return code
+
+
+def _say(text: str, code: int) -> int:
+    # an argument may hold what the terminal cannot show
+    print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
     return code
 
 

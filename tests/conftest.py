@@ -36,6 +36,12 @@ settings.load_profile("drlcompress")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--fuzz-minutes", type=float, default=0, help="damaged files through every reader"
+    )
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
     """Never read or fill the user's episode cache; the tests of one run share theirs."""

@@ -20,7 +20,8 @@ class CountingEnv(gym.Env):
 
     The fault strikes in episodes with ``seed == faulty`` (-1: every one) at step ``at``. With
     ``others`` it strikes in worker processes alone, and steps in this one are slow until a worker
-    has made the file ``others``, so that some seeds are left for it.
+    has made the file ``others``, so that some seeds are left for it. Where the environment variable
+    ``DRLC_OTHER_ARITHMETIC`` is set, rewards differ in their last bit.
     """
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
@@ -45,6 +46,8 @@ class CountingEnv(gym.Env):
         if self.faulty in (self.number, -1) and self.steps == self.at and not here:
             self._strike()
         reward = np.nan if self._struck("nan reward") else float(self.number)
+        if os.environ.get("DRLC_OTHER_ARITHMETIC"):
+            reward = float(np.nextafter(reward, np.inf))
         return self._observation(), reward, self.steps > self.number % 7, False, {}
 
     def _observation(self):

@@ -11,7 +11,7 @@ import pytest_drlcompress
 NAME = "pytest_drlcompress"
 ROOT = Path(pytest_drlcompress.__file__).parent
 ORDER = (
-    "core", "environments", "codegen", "runtime", "onnx_graph", "policies", "evaluation",
+    "core", "reading", "environments", "codegen", "runtime", "onnx_graph", "policies", "evaluation",
     "playback",
     "compression", "measurement", "baselines", "testing", "workbench", "training",
     "gates", "reporting", "frontier", "papers", "plugin", "cli",

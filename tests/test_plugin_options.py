@@ -50,12 +50,16 @@ def refused(pytester, *args):
         ("--drlc-perturb=mass=0", "perturbation mass=0.0 must be more than 0"),
         ("--drlc-workers=0", "--drlc-workers=0: must be a whole number >= 1"),
         ("--drlc-policy=sac-hoper", "policy 'sac-hoper' is not a baseline"),
+        ("--drlc-policy=" + "9" * 300, "File name too long"),
+        ("--drlc-policy=raising:policy --drlc-env=Hopper-v5", "calling it fails: SystemExit(7)"),
+        ("--drlc-env=raising:policy", "cannot be made: 7"),
         ("--drlc-policy=missing.zip", "policy 'missing.zip': no such file"),
         ("--drlc-policy=models/*.zip", "'models/*.zip' matches no .zip"),
     ],
 )
 def test_an_impossible_option_is_one_clear_line(pytester, option, expected):
-    assert expected in refused(pytester, option)
+    pytester.makepyfile(raising="def policy():\n    raise SystemExit(7)\n")
+    assert expected in refused(pytester, *option.split())
 
 
 def test_the_ini_twin_is_checked_too(pytester):

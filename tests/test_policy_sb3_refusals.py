@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import torch
-from sb3_contrib import CrossQ, MaskablePPO, RecurrentPPO
+from sb3_contrib import CrossQ, MaskablePPO
 from sb3_models import (
     TinyImages,
     edit_data,
@@ -132,11 +132,6 @@ class OwnPolicy(SACPolicy):
     [
         (lambda: CrossQ("MlpPolicy", "Pendulum-v1", **off()), "Pendulum-v1", "sb3_contrib.crossq"),
         (
-            lambda: RecurrentPPO("MlpLstmPolicy", "Pendulum-v1", **on()),
-            "Pendulum-v1",
-            "sb3_contrib.common.recurrent",
-        ),
-        (
             lambda: MaskablePPO("MlpPolicy", "CartPole-v1", **on()),
             "CartPole-v1",
             "sb3_contrib.common.maskable",
@@ -172,7 +167,6 @@ class OwnPolicy(SACPolicy):
     ],
     ids=[
         "crossq",
-        "recurrent",
         "maskable",
         "own-class",
         "own-activation",

@@ -239,11 +239,13 @@ def test_damaged_statistics(field: str, value: Any, tmp_path: Path) -> None:
     assert "damaged" in message or "not a readable VecNormalize" in message
 
 
-def test_dict_statistics(tmp_path: Path) -> None:
+def test_dict_statistics_do_not_fit_a_box(tmp_path: Path) -> None:
     wrapped = normalizer()
     wrapped.obs_rms = {"camera": wrapped.obs_rms, "joints": wrapped.obs_rms}
     path = dump(tmp_path / "stats.pkl", wrapped)
-    assert "Dict observations (camera, joints)" in refusal(path)
+    PPO("MlpPolicy", "Hopper-v5", n_steps=64, device="cpu").save(tmp_path / "model.zip")
+    with pytest.raises(PolicyError, match="statistics of a Dict of observations"):
+        load(tmp_path / "model.zip", EnvSpec.parse("Hopper-v5"), path)
 
 
 def test_statistics_of_another_environment(tmp_path: Path) -> None:
@@ -253,19 +255,34 @@ def test_statistics_of_another_environment(tmp_path: Path) -> None:
         load(tmp_path / "model.zip", EnvSpec.parse("Hopper-v5"), path)
 
 
-def test_statistics_of_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [(11,), (4, 5, 6)], ids=["bytes", "images"])
+def test_statistics_of_bytes(shape: tuple[int, ...], tmp_path: Path) -> None:
     class Ram(gym.Env[Any, Any]):
-        observation_space = gym.spaces.Box(0, 255, (11,), np.uint8)
-        action_space = gym.spaces.Discrete(3)
+        observation_space = gym.spaces.Box(0, 255, shape, np.uint8)
+        action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
 
-    path = dump(tmp_path / "stats.pkl", normalizer())
-    PPO("MlpPolicy", Ram(), n_steps=64, device="cpu").save(tmp_path / "model.zip")
+        def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+            return self.observation_space.sample(), {}
+
+        def step(self, action: Any) -> Any:  # noqa: ARG002
+            return self.observation_space.sample(), 0.0, False, False, {}
+
+    wrapped = VecNormalize(DummyVecEnv([Ram]))
+    model = PPO("MlpPolicy", wrapped, n_steps=64, n_epochs=1, learning_rate=0.05, device="cpu")
+    model.learn(64)
+    model.save(tmp_path / "model.zip")
+    wrapped.training = False
+    path = dump(tmp_path / "stats.pkl", wrapped)
+    rows = np.random.default_rng(0).integers(0, 256, (200, *shape), np.uint8)
+    expected = model.predict(wrapped.normalize_obs(rows), deterministic=True)[0]
     gym.register("drlc-test/Bytes-v0", Ram)
     try:
-        with pytest.raises(PolicyError, match="images or bytes"):
-            load(tmp_path / "model.zip", EnvSpec.parse("drlc-test/Bytes-v0"), path)
+        policy = load(tmp_path / "model.zip", EnvSpec.parse("drlc-test/Bytes-v0"), path)
+        actions = policy.network(torch.from_numpy(rows)).detach().numpy()
     finally:
         del gym.registry["drlc-test/Bytes-v0"]
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(actions, expected, atol=1e-5)
 
 
 # --- where they lie --------------------------------------------------------------------------

@@ -25,7 +25,8 @@ def verdict(gate="retention", variant="ptsq", state=State.PASS, estimate=0.98765
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "baseline.json").write_text('{"verdicts": {}, "kept": [1, 2]}')
+    record = {"environment": "Hopper-v5", "sha256": "0" * 64, "verdicts": {}, "kept": [1, 2]}
+    (tmp_path / "baseline.json").write_text(json.dumps(record))
     return tmp_path
 
 

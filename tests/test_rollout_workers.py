@@ -44,7 +44,7 @@ def alive(pid):
 
 def test_closing_stops_the_workers(monkeypatch):
     """After closing no thread of the rollout runs on; it is not even interrupted."""
-    monkeypatch.setattr("pytest_drlcompress.evaluation.executors.local.PATIENCE_S", 1e6)
+    monkeypatch.setattr("pytest_drlcompress.evaluation.executors.thread_worker.PATIENCE_S", 1e6)
     spec = EnvSpec.parse("HalfCheetah-v5")
     episodes = rollout(spec, ZeroActor(spec.action), range(10**6), workers=2)
     next(episodes)

@@ -1,4 +1,4 @@
-"""TorchScript files against TorchScript itself."""
+"""TorchScript and torch.export files against torch itself."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.core.errors import PolicyError, UntrustedPickleError
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.load import load_policy_source
 from pytest_drlcompress.policies.onnx_interface import Interface
@@ -32,11 +32,11 @@ class Looping(nn.Module):
         return self.value(x), action
 
 
-def load(path: Path, output: str = "") -> Policy:
+def load(path: Path, output: str = "", *, trust: bool = False) -> Policy:
     return load_policy_source(
         str(path),
         env=EnvSpec.parse("Pendulum-v1"),
-        trust=False,
+        trust=trust,
         vecnormalize=None,
         baselines=Path("nowhere"),
         interface=Interface(output),
@@ -73,3 +73,22 @@ def test_refusals(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(nn.Linear(5, 1)), str(tmp_path / "five.pt"))  # type: ignore[no-untyped-call]
     with pytest.raises(PolicyError, match=r"fails on observations of shape \(3,\)"):
         load(tmp_path / "five.pt")
+
+
+@pytest.mark.parametrize("fixed", [False, True], ids=["open batch", "batch of one"])
+def test_actions_equal_torch_export(fixed: bool, tmp_path: Path) -> None:
+    network = Looping().eval()
+    shapes = None if fixed else ({0: torch.export.Dim("batch")},)
+    example = torch.zeros(1 if fixed else 2, 3)
+    program = torch.export.export(network, (example,), dynamic_shapes=shapes)
+    torch.export.save(program, tmp_path / "my.pt2")
+    with pytest.raises(UntrustedPickleError, match="can run code that is in them: say --drlc"):
+        load(tmp_path / "my.pt2")
+    policy = load(tmp_path / "my.pt2", trust=True)
+    assert isinstance(policy.source, bytes)
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(ROWS))[1].numpy()
+    np.testing.assert_allclose(OnnxController(policy.source).act(ROWS), wanted, atol=1e-6)
+    (tmp_path / "bad.pt2").write_bytes(b"text")
+    with pytest.raises(PolicyError, match=r"not a torch\.export file"):
+        load(tmp_path / "bad.pt2", trust=True)

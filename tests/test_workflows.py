@@ -9,7 +9,11 @@ from conftest import ROOT
 
 yaml = pytest.importorskip("yaml")
 
-WORKFLOWS = [*ROOT.glob("docs/workflows/*.yml"), *ROOT.glob(".github/workflows/*.yml")]
+WORKFLOWS = [
+    *ROOT.glob("docs/workflows/*.yml"),
+    *ROOT.glob("examples/github_actions/*.yml"),
+    *ROOT.glob(".github/workflows/*.yml"),
+]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=[path.stem for path in WORKFLOWS])

@@ -18,27 +18,29 @@ from typing import Any
 from torch import nn
 
 from pytest_drlcompress.core.errors import BaselineError
-from pytest_drlcompress.core.files import write_json
+from pytest_drlcompress.core.files import write_described, write_json
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.episodes import Episode
+from pytest_drlcompress.evaluation.executors.base import Executor
 from pytest_drlcompress.evaluation.executors.factory import make_executor
 from pytest_drlcompress.evaluation.pool import (
     POOL_FILE,
     PoolInProgress,
+    pool_bytes,
     pool_digest,
     read_pool,
-    write_pool,
 )
 from pytest_drlcompress.evaluation.reference import POOL_EPISODES, Reference
 from pytest_drlcompress.evaluation.references import measure_pool, measure_references
 from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.policies.store import (
     RECORD,
+    WEIGHTS,
     load_network,
     load_policy,
     locked_record,
+    network_bytes,
     read_record,
-    save_network,
 )
 
 FAILURE = "training.json"
@@ -109,15 +111,15 @@ def measure_again(
     folder: Path,
     *,
     episodes: int | None = None,
-    workers: int | None = None,
+    workers: int | Executor | None = None,
     on_episodes: Callable[[int], None] = lambda episodes: None,
 ) -> BaselineRecord:
     """Record the reference in ``folder`` with the versions at hand; the policy stays.
 
     Episodes that were recorded with these versions stay, and those missing to ``episodes``
     (default: ``POOL_EPISODES``) are added behind them; otherwise all are measured anew.
-    Recorded verdicts stay as well: the suites say whether they still hold. ``workers`` and
-    ``on_episodes`` as in ``record_baseline``.
+    Recorded verdicts stay as well: the suites say whether they still hold. ``workers`` is an
+    executor, or else, as ``on_episodes``, as in ``record_baseline``.
 
     Raises:
         BaselineError: a damaged baseline, or one that is not competent with these versions.
@@ -149,7 +151,7 @@ def _record(
     facts: Mapping[str, Any],
     *,
     episodes: int,
-    workers: int | None,
+    workers: int | Executor | None,
     on_episodes: Callable[[int], None],
     stored_sha256: str | None = None,
     kept: BaselineRecord | None = None,
@@ -161,9 +163,12 @@ def _record(
     known = () if kept is None else kept.episodes
     identity = f"{hashlib.sha256(model).hexdigest()} {env} {current_versions()} {kept is None}"
     with (
-        contextlib.closing(make_executor(workers=workers)) as executor,
+        contextlib.ExitStack() as stack,
         PoolInProgress(folder, identity, known) as progress,
     ):
+        executor = workers
+        if executor is None or isinstance(executor, int):
+            executor = stack.enter_context(contextlib.closing(make_executor(executor)))
         measure = partial(measure_pool, env, model, workers=executor)
         progress.fill(episodes, measure, on_episodes)
         pool = tuple(progress.episodes)
@@ -183,8 +188,14 @@ def _record(
         curve = _keep_failure(folder, facts, reason, reference, pool)
         raise BaselineError(f"{folder.name} is not recorded: {reason}{curve}")
     with locked_record(folder):
-        previous = read_record(folder) if (folder / RECORD).exists() else {}
-        sha256 = stored_sha256 or save_network(folder, network)
+        previous = {}
+        with contextlib.suppress(BaselineError):  # none, or damaged: recording is the remedy
+            previous = read_record(folder)
+        files = {folder / POOL_FILE: pool_bytes(pool)}
+        sha256 = stored_sha256
+        if sha256 is None:
+            files[folder / WEIGHTS] = network_bytes(network)
+            sha256 = hashlib.sha256(files[folder / WEIGHTS]).hexdigest()
         record = {
             "verdicts": {},
             # what a policy may cost outlives its weights
@@ -195,9 +206,7 @@ def _record(
             "quality": rate(reference, facts["training"]),
             "reference": _reference_json(reference, pool),
         }
-        # in this order: a pool that has grown fits the old record as well
-        write_pool(folder / POOL_FILE, pool)
-        write_json(folder / RECORD, record)
+        write_described(files, folder / RECORD, record)
     (folder / FAILURE).unlink(missing_ok=True)
     load_policy(folder)  # what was written must be readable
     return read_baseline_record(folder)
@@ -226,34 +235,34 @@ def read_baseline_record(folder: Path) -> BaselineRecord:
         BaselineError: it is missing, incomplete or damaged.
     """
     record = read_record(folder)
-    try:
-        stored = record["reference"]
-        pool = _recorded_pool(folder, stored)
-        reference = Reference(
-            returns=tuple(episode.total for episode in pool),
-            seeds=tuple(episode.seed for episode in pool),
-            random=tuple(map(float, stored["random"])),
-            zero=tuple(map(float, stored["zero"])),
-        )
-        measured = all(episode.length for episode in pool)
-        return BaselineRecord(
-            reference=reference,
-            environment=str(record["environment"]),
-            versions=dict(record["versions"]),
-            verdicts=record["verdicts"],
-            algorithm=str(record.get("algorithm", "")),
-            sha256=str(record["sha256"]),
-            episodes=pool if measured else (),
-            length=statistics.fmean(e.length for e in pool) if pool and measured else None,
-            quality=str(record.get("quality", "unrated")),
-            training=dict(record.get("training", {})),
-            budgets=dict(record.get("budgets", {})),
-        )
-    except (KeyError, TypeError, ValueError) as error:
+    missing = [name for name in ("reference", "versions", "verdicts") if record.get(name) is None]
+    if missing:
         raise BaselineError(
-            f"{folder / RECORD} is incomplete or damaged ({type(error).__name__}: {error});"
-            " restore it, or train or import the policy again"
-        ) from None
+            f"{folder / RECORD} is incomplete: it has no {missing[0]!r}; restore it, or train or"
+            " import the policy again"
+        )
+    stored = record["reference"]
+    pool = _recorded_pool(folder, stored)
+    reference = Reference(
+        returns=tuple(episode.total for episode in pool),
+        seeds=tuple(episode.seed for episode in pool),
+        random=tuple(map(float, stored["random"])),
+        zero=tuple(map(float, stored["zero"])),
+    )
+    measured = all(episode.length for episode in pool)
+    return BaselineRecord(
+        reference=reference,
+        environment=record["environment"],
+        versions=record["versions"],
+        verdicts=record["verdicts"],
+        algorithm=record.get("algorithm", ""),
+        sha256=record["sha256"],
+        episodes=pool if measured else (),
+        length=statistics.fmean(e.length for e in pool) if pool and measured else None,
+        quality=record.get("quality", "unrated"),
+        training=record.get("training") or {},
+        budgets=record.get("budgets") or {},
+    )
 
 
 def current_versions(env: EnvSpec | None = None) -> dict[str, str]:
@@ -305,9 +314,9 @@ def _recorded_pool(folder: Path, stored: Mapping[str, Any]) -> tuple[Episode, ..
 
     Small pools of earlier versions stand in the record itself, some without lengths (0).
     """
-    if "returns" not in stored:
-        return read_pool(folder / POOL_FILE, int(stored["episodes"]), str(stored["sha256"]))
-    returns, first = stored["returns"], int(stored["first_seed"])
+    if stored.get("returns") is None:
+        return read_pool(folder / POOL_FILE, stored["episodes"], stored["sha256"])
+    returns, first = stored["returns"], stored["first_seed"]
     lengths = stored.get("lengths") or [0] * len(returns)
     return tuple(
         Episode(seed, float(total), int(length))

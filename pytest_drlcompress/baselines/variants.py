@@ -6,7 +6,6 @@ and small integers compress well; what is judged are the bytes inside.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,18 @@ import zstandard
 
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import BaselineError
-from pytest_drlcompress.core.files import write_atomic, write_json
+from pytest_drlcompress.core.files import settled, write_described
 from pytest_drlcompress.policies.store import read_record
+from pytest_drlcompress.reading.baseline_file import VariantFile
+from pytest_drlcompress.reading.typed import ContentError, read_json
 
 FOLDER = "variants"
 
 _LEVEL = 19
 """Of zstd: made once, read often."""
+
+_LARGEST = 2**30
+"""Bytes of an artifact."""
 
 
 def variant_path(folder: Path, recipe: str) -> Path:
@@ -30,7 +34,7 @@ def variant_path(folder: Path, recipe: str) -> Path:
 
 
 def store_variant(folder: Path, artifact: Artifact, made: Mapping[str, Any]) -> Path:
-    """Write ``artifact`` beside the baseline in ``folder``; the JSON file last.
+    """Write ``artifact`` and its JSON file beside the baseline in ``folder``, as one step.
 
     ``made`` says how (JSON builtins), beyond the artifact's own provenance.
 
@@ -38,9 +42,9 @@ def store_variant(folder: Path, artifact: Artifact, made: Mapping[str, Any]) -> 
         BaselineError: ``folder`` is no baseline.
     """
     path = variant_path(folder, artifact.recipe)
-    policy_sha256 = str(read_record(folder)["sha256"])
-    write_atomic(path, zstandard.ZstdCompressor(level=_LEVEL).compress(artifact.model))
-    write_json(
+    policy_sha256 = read_record(folder)["sha256"]
+    write_described(
+        {path: zstandard.ZstdCompressor(level=_LEVEL).compress(artifact.model)},
         _about(path),
         {
             "policy": artifact.policy,
@@ -58,21 +62,20 @@ def load_variant(folder: Path, policy: str, recipe: str) -> Artifact | None:
     """The stored variant of ``recipe``; ``None`` where there is none of this very policy.
 
     Raises:
-        BaselineError: the file is not the one its JSON describes, or one of the two is missing.
+        BaselineError: the file is missing or not the one its JSON describes, or that is damaged.
     """
     path = variant_path(folder, recipe)
     about = _about(path)
-    if not path.exists() and not about.exists():
-        return None
+    if not about.exists():
+        return None  # nothing says what a file without one is: compressed anew
     try:
-        facts = json.loads(about.read_text())
-        policy_sha256, stored = str(facts["policy_sha256"]), str(facts["recipe"])
-        expected, provenance = str(facts["sha256"]), dict(facts["provenance"])
-        model = zstandard.ZstdDecompressor().decompress(path.read_bytes())
-    except (OSError, ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
+        facts = read_json(about, VariantFile)
+        expected = facts["sha256"]
+        model = _model(settled(path, lambda file: _digest(file) == expected))
+    except (OSError, ContentError, zstandard.ZstdError) as error:
         raise BaselineError(
-            f"the stored variant {path} cannot be used ({type(error).__name__}: {error}); restore"
-            " it, or delete it and its .json file"
+            f"the stored variant {path} cannot be used ({about.name}: {error}); restore it, or"
+            " delete it and its .json file"
         ) from None
     found = hashlib.sha256(model).hexdigest()
     if found != expected:
@@ -80,9 +83,10 @@ def load_variant(folder: Path, policy: str, recipe: str) -> Artifact | None:
             f"{path} is not the file that {about.name} describes (its SHA-256 is {found[:12]}...,"
             f" recorded {expected[:12]}...): restore it, or delete both"
         )
-    if policy_sha256 != str(read_record(folder).get("sha256")) or stored != recipe:
+    if facts["policy_sha256"] != read_record(folder)["sha256"] or facts["recipe"] != recipe:
         return None  # of an earlier policy: compressed anew
-    return Artifact(model, policy, recipe, {**provenance, "made": facts["made"]})
+    provenance = {**facts["provenance"], "made": facts["made"]}
+    return Artifact(model, policy, recipe, provenance)
 
 
 def stored_recipes(folder: Path) -> list[str]:
@@ -93,10 +97,33 @@ def stored_recipes(folder: Path) -> list[str]:
     recipes = []
     for about in sorted((folder / FOLDER).glob("*.json")):
         try:
-            recipes.append(str(json.loads(about.read_text())["recipe"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            recipes.append(str(read_json(about, VariantFile)["recipe"]))
+        except (OSError, ContentError):
             recipes.append(about.name.removesuffix(".json").replace("~", ":"))
     return recipes
+
+
+def _model(path: Path) -> bytes:
+    """The artifact in ``path``, which is as large as it says and no larger than ``_LARGEST``.
+
+    Raises:
+        OSError: it cannot be read.
+        ContentError: it claims to be too large.
+        zstandard.ZstdError: it is not compressed by zstd, or damaged.
+    """
+    content = path.read_bytes()
+    size = zstandard.get_frame_parameters(content).content_size
+    if not 0 <= size <= _LARGEST:
+        raise ContentError(f"{path.name} does not hold at most {_LARGEST:,} bytes")
+    return zstandard.ZstdDecompressor().decompress(content)
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of the artifact in ``path``; empty where there is none."""
+    try:
+        return hashlib.sha256(_model(path)).hexdigest()
+    except (OSError, ContentError, zstandard.ZstdError):
+        return ""
 
 
 def _about(path: Path) -> Path:

@@ -17,9 +17,7 @@ from pytest_drlcompress.core.artifact import SHORT
 from pytest_drlcompress.core.files import write_json
 from pytest_drlcompress.core.verdict import RANK, State, Verdict
 from pytest_drlcompress.policies.store import RECORD, locked_record, read_record
-
-ARTIFACT = "artifact"
-"""The key, beside the gates, under which a variant's artifact is described."""
+from pytest_drlcompress.reading.baseline_file import ARTIFACT
 
 
 @dataclass(frozen=True)

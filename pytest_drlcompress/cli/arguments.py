@@ -58,6 +58,11 @@ def add_retention_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, ["min_retention", "max_episodes"])
 
 
+def add_executor_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where it runs."""
+    add_options(parser, ["executor", "ray_address", "ray_runtime_env"])
+
+
 def add_out_folder(parser: argparse.ArgumentParser, **how: Any) -> None:
     """``--out DIR``."""
     add_value(parser, "--out", output_folder, metavar="DIR", **how)

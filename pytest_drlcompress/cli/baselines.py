@@ -1,17 +1,26 @@
 """``python -m pytest_drlcompress baselines``: what there is, and whether it still holds."""
 
 import argparse
+import contextlib
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_drlcompress.baselines.record import measure_again, read_baseline_record
-from pytest_drlcompress.cli.arguments import add_baselines_folder, add_value
+from pytest_drlcompress.cli.arguments import (
+    add_baselines_folder,
+    add_executor_arguments,
+    add_value,
+    settings_of,
+)
 from pytest_drlcompress.compression.pipeline import export_policy
 from pytest_drlcompress.core.errors import BaselineError, DrlcError
 from pytest_drlcompress.core.files import write_atomic
 from pytest_drlcompress.core.option_values import whole
 from pytest_drlcompress.core.progress import progress_bar, step_counter
+from pytest_drlcompress.evaluation.executors.base import Executor
+from pytest_drlcompress.evaluation.executors.factory import executor_of
 from pytest_drlcompress.evaluation.reference import POOL_EPISODES
 from pytest_drlcompress.evaluation.reproduce import compare
 from pytest_drlcompress.evaluation.rollout import rollout
@@ -45,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--workers", "processor cores for --measure (default: all)"),
     ):
         add_value(parser, switch, whole(1), metavar="N", help=text)
+    add_executor_arguments(parser)
     action = parser.add_mutually_exclusive_group()
     action.add_argument(
         "--verify",
@@ -83,7 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.verify:
         return _verify(folder, rows)
     if arguments.measure:
-        return _measure(folder, rows, arguments.episodes, arguments.workers)
+        settings = dataclasses.replace(settings_of(arguments, ()), workers=arguments.workers or 0)
+        with contextlib.closing(executor_of(settings)) as executor:
+            return _measure(folder, rows, arguments.episodes, executor)
     if arguments.markdown == "-":
         print(markdown_table(rows))
     elif arguments.markdown:
@@ -142,14 +154,14 @@ def _verify_one(folder: Path, alpha: float) -> tuple[bool, str]:
     return found.changed(alpha), found.text(alpha)
 
 
-def _measure(folder: Path, rows: Sequence[Row], episodes: int | None, workers: int | None) -> int:
+def _measure(folder: Path, rows: Sequence[Row], episodes: int | None, executor: Executor) -> int:
     failed = 0
     for row in _recorded(folder, rows):
         before = "-" if row.mean is None else f"{row.mean:.1f}"
         try:
             with progress_bar(f"{row.id} reference", episodes or POOL_EPISODES, "episodes") as show:
                 record = measure_again(
-                    folder / row.id, episodes=episodes, workers=workers, on_episodes=show
+                    folder / row.id, episodes=episodes, workers=executor, on_episodes=show
                 )
         except DrlcError as error:
             failed += 1

@@ -70,7 +70,7 @@ def _table(bench: "Workbench", text: str, variants: Sequence[str]) -> int:
 
     loaded = bench.load(text)
     policy, baseline = loaded.policy, loaded.controller
-    observation = loaded.probe_observations[0]
+    observation = loaded.probe_observation
     contenders: dict[str, rivals.Contender] = {"": _acting(baseline, observation)}
     available, missing = [], {}
     for variant in variants:

@@ -114,13 +114,16 @@ def _model(arguments: argparse.Namespace) -> tuple[bytes, Any, str]:
     from pytest_drlcompress.compression.recipe import parse_recipe
     from pytest_drlcompress.compression.registry import builtin_registry
     from pytest_drlcompress.compression.variant import Variant
+    from pytest_drlcompress.policies.onnx_interface import Interface
+    from pytest_drlcompress.policies.onnx_read import read_onnx
+    from pytest_drlcompress.policies.onnx_watch import adapt_watched
     from pytest_drlcompress.runtime.onnxruntime import OnnxController
     from pytest_drlcompress.workbench.candidate import Candidate
     from pytest_drlcompress.workbench.workbench import Workbench
 
     path = Path(arguments.policy)
     if path.suffix == ".onnx" and arguments.env is None and arguments.recipe is None:
-        model = path.read_bytes()
+        model = adapt_watched(read_onnx(path), Interface()).model
         controller = OnnxController(model)
         random = np.random.default_rng(0)
         shape = (arguments.vectors, *controller.observation_shape)

@@ -9,6 +9,7 @@ import importlib.util
 import shutil
 
 from pytest_drlcompress.cli.arguments import (
+    add_executor_arguments,
     add_options,
     add_out_folder,
     add_policy_arguments,
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                    " (default search-POLICY)")  # fmt: skip
     add_retention_arguments(parser)
     add_options(parser, ["alpha", "target", "runtime"])
+    add_executor_arguments(parser)
     add_policy_arguments(parser)
 
 

@@ -6,11 +6,14 @@ al., with the sizes that a file really has beside the claim.
 """
 
 import argparse
+import contextlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pytest_drlcompress.cli.arguments import (
+    add_executor_arguments,
     add_out_folder,
     add_policy_arguments,
     add_retention_arguments,
@@ -19,6 +22,10 @@ from pytest_drlcompress.cli.arguments import (
 )
 from pytest_drlcompress.cli.tables import Table
 from pytest_drlcompress.core.option_values import per_cents, recipes
+
+if TYPE_CHECKING:
+    from pytest_drlcompress.workbench.candidate import Candidate
+    from pytest_drlcompress.workbench.loaded import LoadedPolicy
 
 LEVELS = "50,70,80,90,95,98,99"
 _TABLE = Table(
@@ -46,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_out_folder(parser, required=True, help="one file a cell")
     add_retention_arguments(parser)
+    add_executor_arguments(parser)
     add_policy_arguments(parser)
 
 
@@ -58,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_drlcompress.compression.recipe import parse_recipe
     from pytest_drlcompress.compression.registry import builtin_registry
     from pytest_drlcompress.core.files import write_json
-    from pytest_drlcompress.papers.measure import measure_variant
+    from pytest_drlcompress.gates.cells import measured_elsewhere
     from pytest_drlcompress.workbench.workbench import Workbench
 
     asked = _recipes(arguments.levels, arguments.tails, arguments.options)
@@ -66,23 +74,43 @@ def run(arguments: argparse.Namespace) -> int:
     for recipe in asked:
         registry.resolve(parse_recipe(recipe))
     bench = Workbench(settings_of(arguments, arguments.policies), registry)
-    for text in bench.policy_texts():
-        loaded = bench.load(text)
-        print(f"\n{loaded.policy.id} on {loaded.policy.env}")
-        print(_TABLE.head(), flush=True)
-        for recipe in asked:
-            name = f"{loaded.policy.id}-{loaded.policy.sha256[:8]}-{recipe.replace(':', '~')}"
-            path = arguments.out / f"{name}.json"
-            if not path.exists():
-                candidate = bench.candidate(text, recipe)
-                facts = {
-                    "policy": candidate.policy,
-                    "recipe": candidate.recipe,
-                    "provenance": dict(candidate.artifact.provenance),
-                }
-                write_json(path, {**facts, **measure_variant(candidate)})
-            print(_TABLE.row(_cells(json.loads(path.read_text()))), flush=True)
+    with contextlib.closing(bench):
+        cells = {
+            (text, recipe): _path(arguments.out, bench.load(text), recipe)
+            for text in bench.policy_texts()
+            for recipe in asked
+        }
+        missing = [bench.candidate(*cell) for cell, path in cells.items() if not path.exists()]
+        measure = measured_elsewhere(bench.tools.executor, missing, measure_cell)
+        for text in bench.policy_texts():
+            print(f"\n{bench.load(text).policy.id} on {bench.load(text).policy.env}")
+            print(_TABLE.head(), flush=True)
+            for recipe in asked:
+                path = cells[text, recipe]
+                if not path.exists():
+                    write_json(path, measure(bench.candidate(text, recipe)))
+                print(_TABLE.row(_cells(json.loads(path.read_text()))), flush=True)
     return 0
+
+
+def _path(folder: Path, loaded: "LoadedPolicy", recipe: str) -> Path:
+    policy = loaded.policy
+    return folder / f"{policy.id}-{policy.sha256[:8]}-{recipe.replace(':', '~')}.json"
+
+
+def measure_cell(candidate: "Candidate") -> dict[str, Any]:
+    """One cell as JSON builtins: verdict, sizes in bytes, zeros, and CPU seconds of compression.
+
+    These are ``None`` where the baseline brings the variant: its making was not measured here.
+    """
+    from pytest_drlcompress.papers.measure import measure_variant
+
+    return {
+        "policy": candidate.policy,
+        "recipe": candidate.recipe,
+        "provenance": dict(candidate.artifact.provenance),
+        **measure_variant(candidate),
+    }
 
 
 def _recipes(levels: Sequence[float], tails: Sequence[str], options: str) -> list[str]:

@@ -4,11 +4,13 @@ Prints a table; with ``--out`` writes ``sweep.csv`` and a plot for each policy.
 """
 
 import argparse
+import contextlib
 import importlib.util
 from itertools import chain
 from typing import Any
 
 from pytest_drlcompress.cli.arguments import (
+    add_executor_arguments,
     add_out_folder,
     add_policy_arguments,
     add_retention_arguments,
@@ -56,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure the return beyond the first ratio that is not PASS, too",
     )
     add_retention_arguments(parser)
+    add_executor_arguments(parser)
     add_policy_arguments(parser)
 
 
@@ -84,21 +87,22 @@ def run(arguments: argparse.Namespace) -> int:
             registry.resolve(parse_recipe(recipe_at(family, ratio)))
     bench = Workbench(settings_of(arguments, arguments.policies), registry)
     rows: list[dict[str, Any]] = []
-    for text in bench.policy_texts():
-        loaded = bench.load(text)
-        policy = loaded.policy.id
-        for family in families:
-            print(f"\n{policy} / {family}\n{_TABLE.head()}", flush=True)
-            sweep = run_sweep(
-                loaded,
-                family,
-                Budgets(),
-                ratios,
-                after_stop="all" if arguments.full else "end" if arguments.stop else "cost",
-                on_point=lambda point: print(_TABLE.row(_cells(point.figures())), flush=True),
-            )
-            print(f"{verdict_line(sweep.verdict)}\n    {sweep.verdict.reason}")
-            rows += [{"policy": policy, "family": family, **p.figures()} for p in sweep.points]
+    with contextlib.closing(bench):
+        for text in bench.policy_texts():
+            loaded = bench.load(text)
+            policy = loaded.policy.id
+            for family in families:
+                print(f"\n{policy} / {family}\n{_TABLE.head()}", flush=True)
+                sweep = run_sweep(
+                    loaded,
+                    family,
+                    Budgets(),
+                    ratios,
+                    after_stop="all" if arguments.full else "end" if arguments.stop else "cost",
+                    on_point=lambda point: print(_TABLE.row(_cells(point.figures())), flush=True),
+                )
+                print(f"{verdict_line(sweep.verdict)}\n    {sweep.verdict.reason}")
+                rows += [{"policy": policy, "family": family, **p.figures()} for p in sweep.points]
     if arguments.out is not None:
         write_csv(arguments.out / "sweep.csv", rows)
         if plot:

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pytest_drlcompress.baselines.record import FAILURE, record_baseline
-from pytest_drlcompress.cli.arguments import add_out_folder, add_value
+from pytest_drlcompress.cli.arguments import add_executor_arguments, add_out_folder, add_value
+from pytest_drlcompress.cli.train_elsewhere import train_elsewhere
 from pytest_drlcompress.cli.train_sparse import run_sparse
 from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.core.option_values import output_folder, whole
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--episodes", POOL_EPISODES, f"of the recorded pool (default {POOL_EPISODES:,})"),
     ):
         add_value(parser, switch, whole(1), default=default, metavar="N", help=text)
+    add_executor_arguments(parser)
     parser.add_argument(
         "--recipes", type=Path, default=Path("baselines/recipes.toml"), metavar="FILE"
     )
@@ -91,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         wanted += [r for r in recipes.values() if not _trained(arguments.out / r.id)]
     if not wanted and not arguments.all:
         raise TrainingError("name the baselines to train, or give --all")
-    if len(wanted) > 1:
+    if len(wanted) > 1 or (wanted and arguments.executor == "ray"):
         return _side_by_side([recipe.id for recipe in wanted], arguments)
     for recipe in wanted:
         _one(recipe, arguments)
@@ -168,17 +170,23 @@ def _side_by_side(baselines: Sequence[str], arguments: argparse.Namespace) -> in
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
+    def command(baseline: str) -> list[str]:
+        return ["-m", "pytest_drlcompress", "train", baseline, *common]
+
     def one(baseline: str) -> int:
-        command = [sys.executable, "-m", "pytest_drlcompress", "train", baseline, *common]
         # no terminal for standard error: two live bars would overwrite each other
         ended = subprocess.run(  # noqa: S603
-            command, env=environment, check=False, stderr=subprocess.PIPE, text=True
-        )
+            [sys.executable, *command(baseline)],
+            env=environment, check=False, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
         print(ended.stderr, end="", file=sys.stderr, flush=True)
         return ended.returncode
 
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        codes = list(pool.map(one, baselines))
+    if arguments.executor == "ray":
+        codes = train_elsewhere(arguments, {baseline: command(baseline) for baseline in baselines})
+    else:
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            codes = list(pool.map(one, baselines))
     failed = [baseline for baseline, code in zip(baselines, codes, strict=True) if code]
     if failed:
         print(f"not trained: {', '.join(failed)}", file=sys.stderr)

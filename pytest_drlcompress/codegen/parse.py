@@ -68,7 +68,10 @@ class _Reader:
                     self.constants[node.output[0]] = values[0]
         inputs = [i for i in graph.input if i.name not in self.constants]
         if len(inputs) != 1 or len(graph.output) != 1:
-            raise CodeGenerationError("a policy has one input and one output")
+            raise CodeGenerationError(
+                "the C code takes one input and gives one output; a policy that carries a state"
+                " from step to step runs in ONNX Runtime (--drlc-runtime=onnx)"
+            )
         self.makers = {output: node for node in graph.node for output in node.output}
         self.users: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in graph.node:

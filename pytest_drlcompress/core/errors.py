@@ -4,9 +4,18 @@ The plugin turns them into ``pytest.UsageError`` while it configures and into a 
 test failure afterwards; the command line prints the message and exits with 2.
 """
 
+_MOST_CHARACTERS = 10_000
+
 
 class DrlcError(Exception):
-    """Base of every error whose message is meant for the user as it stands."""
+    """Base of every error whose message is meant for the user as it stands.
+
+    What is quoted from a file may be of any length; nobody reads megabytes of it.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ... (cut)"
 
 
 class OptionTextError(DrlcError):
@@ -65,6 +74,10 @@ class ActionError(EpisodeError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class ExecutorError(DrlcError):
+    """What the work is to be done on is gone, cannot be reached, or may not take part."""
 
 
 class BaselineError(DrlcError):

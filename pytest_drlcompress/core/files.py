@@ -1,9 +1,11 @@
 """Files written whole or not at all."""
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,39 @@ def write_atomic(path: Path, content: bytes) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Write ``data`` as sorted, diff-friendly JSON; numbers in a list share one line."""
     write_atomic(path, (_dump(data, 0) + "\n").encode())
+
+
+def write_described(files: Mapping[Path, bytes], record: Path, data: Any) -> None:
+    """Write ``files`` and the JSON file ``record``, which describes them, as one step.
+
+    The record is the step: killed before it is replaced, everything is as it was; after it, the
+    new files wait beside the old ones, and ``settled`` finds them.
+    """
+    for path, content in files.items():
+        write_atomic(_waiting(path), content)
+    write_json(record, data)
+    for path in files:
+        with contextlib.suppress(FileNotFoundError):  # a reader has settled it
+            _waiting(path).replace(path)
+
+
+def settled(path: Path, described: Callable[[Path], bool]) -> Path:
+    """Where the content of ``path`` is that its record has ``described``: mostly ``path`` itself.
+
+    What an interrupted ``write_described`` left waiting is put in its place.
+    """
+    waiting = _waiting(path)
+    if not waiting.is_file() or (path.is_file() and described(path)) or not described(waiting):
+        return path
+    try:
+        waiting.replace(path)
+    except OSError:  # a folder that is only read, or another reader came first
+        return waiting if waiting.is_file() else path
+    return path
+
+
+def _waiting(path: Path) -> Path:
+    return path.with_name(f".{path.name}.next")
 
 
 def sha256_of(path: Path) -> str:

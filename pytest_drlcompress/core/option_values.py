@@ -57,15 +57,17 @@ def at_least(low: float) -> Callable[[str], float]:
     return read
 
 
-def named_number(text: str) -> str:
-    """``NAME=NUMBER``, as it is."""
-    name, separator, value = text.rpartition("=")
+def named_value(text: str) -> str:
+    """``NAME=NUMBER`` or ``NAME=WORD``, as it is."""
+    name, separator, value = text.partition("=")
     try:
-        finite = math.isfinite(float(value))
+        usable = math.isfinite(float(value))
     except ValueError:
-        finite = False
-    if not (separator and name and finite):
-        raise ValueError("must be NAME=NUMBER, such as time_step=0")
+        usable = bool(value.strip())
+    if not (separator and name and usable):
+        raise ValueError(
+            "must be NAME=NUMBER, such as time_step=0, NAME=step, or NAME=OUTPUT of a state"
+        )
     return text
 
 

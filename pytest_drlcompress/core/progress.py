@@ -79,15 +79,22 @@ class GateLine:
 
 
 @contextlib.contextmanager
-def gate_line(title: str) -> Iterator[GateLine]:
-    """A live line on a terminal outside CI; nothing elsewhere."""
+def status_line(title: str) -> Iterator[Callable[[str], None]]:
+    """Yield ``show(text)`` for a live line on a terminal outside CI; nothing elsewhere."""
     if not _live():
-        yield GateLine(title, lambda text: None)
+        yield lambda text: None
         return
     from rich.console import Console
 
     with Console(stderr=True).status(title) as status:
-        yield GateLine(title, status.update)
+        yield status.update
+
+
+@contextlib.contextmanager
+def gate_line(title: str) -> Iterator[GateLine]:
+    """The live line of a gate; nothing where there is no terminal."""
+    with status_line(title) as show:
+        yield GateLine(title, show)
 
 
 @contextlib.contextmanager

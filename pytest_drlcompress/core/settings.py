@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_drlcompress.core.option_values import (
-    named_number,
+    named_value,
     number,
     one_of,
     read_value,
@@ -41,6 +41,9 @@ class Settings:
     inconclusive: str
     perturb: str
     workers: int
+    executor: str
+    ray_address: str | None
+    ray_runtime_env: Path | None
     trust: bool
     vecnormalize: str | None
     baselines: Path
@@ -125,6 +128,8 @@ class Option:
         return "--drlc-" + singular.replace("_", "-")
 
 
+NEEDS_RAY = "--drlc-executor=ray needs Ray: pip install 'pytest-drlcompress[ray]'"
+
 CHIPS = ("cortex-m0", "cortex-m4", "cortex-m7", "cortex-m55", "riscv32")
 """Microcontrollers that ``codegen.targets`` knows."""
 
@@ -154,9 +159,10 @@ OPTIONS = (
     ),
     Option(
         "inputs",
-        "the value of an input of ONNX files that is not the observation, such as time_step=0;"
-        " repeatable",
-        named_number, (), multiple=True, metavar="NAME=NUMBER",
+        "an input of ONNX files that is not the observation: its value if it is constant"
+        " (time_step=0), step if it counts the steps, or the output that a state goes on with"
+        " (h_in=h_out); repeatable",
+        named_value, (), multiple=True, metavar="NAME=VALUE",
     ),
     Option(
         "variants",
@@ -210,7 +216,26 @@ OPTIONS = (
         whole(1), 0, metavar="N",
     ),
     Option(
-        "trust", "allow reading the pickle of VecNormalize statistics beside an SB3 zip",
+        "executor",
+        "where rollouts and compression run: local (the default), or ray (the nodes of a Ray"
+        " cluster)",
+        one_of(("local", "ray")), "local", metavar="NAME",
+    ),
+    Option(
+        "ray_address",
+        "HOST:PORT of a running Ray cluster, or auto (default: a cluster on this machine, started"
+        " and ended with the run)",
+        str, None, metavar="ADDRESS",
+    ),
+    Option(
+        "ray_runtime_env",
+        "a JSON file with Ray's runtime environment: what your own code needs on the nodes, such"
+        ' as {"working_dir": "."}',
+        Path, None, metavar="FILE",
+    ),
+    Option(
+        "trust",
+        "allow reading the pickle of VecNormalize statistics beside an SB3 zip, and .pt2 files",
         str, False, flag=True,
     ),
     Option(

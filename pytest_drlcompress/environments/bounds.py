@@ -30,6 +30,6 @@ _BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
 def return_bounds(spec: EnvSpec) -> tuple[float | None, float | None]:
     """The least and the most an undisturbed episode of ``spec`` can return; ``None``: unknown.
 
-    Keyword arguments may change a reward, so nothing is known of an environment with any.
+    Keyword arguments and wrappers may change a reward: nothing is known of an environment with any.
     """
-    return (None, None) if spec.kwargs else _BOUNDS.get(spec.id, (None, None))
+    return (None, None) if spec.kwargs or spec.wrap else _BOUNDS.get(spec.id, (None, None))

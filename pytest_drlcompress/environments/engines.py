@@ -60,8 +60,9 @@ class Engines:
         Raises:
             EnvironmentSpecError: the environment cannot be made, or an added factory failed.
         """
-        reasons = []
-        for factory in (*map(_guarded, self.added), make_atari_engine, make_mujoco_engine):
+        reasons = ["it is wrapped by yours"] if spec.wrap else []
+        ours: tuple[EngineFactory, ...] = (make_atari_engine, make_mujoco_engine)
+        for factory in (*map(_guarded, self.added), *(() if spec.wrap else ours)):
             try:
                 engine = factory(spec, perturbation)
             except DeclinedError as declined:

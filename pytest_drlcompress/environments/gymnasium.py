@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import EpisodeError
 from pytest_drlcompress.environments.mujoco.engine import quiet_mujoco
+from pytest_drlcompress.environments.parts import pack
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
 from pytest_drlcompress.environments.spec import EnvSpec
 
@@ -54,6 +55,7 @@ class GymnasiumVectorEnv:
         with quiet_mujoco():
             self._envs = [prepare(spec.make()) for _ in range(slots)]
             shape, dtype, action = spec.spaces
+            self._parts = spec.parts
         self.observations: NDArray[Any] = np.zeros((slots, *shape), dtype)
         self.failures: dict[int, EpisodeError] = {}
         self._integer = action.discrete and not action.shape
@@ -61,7 +63,8 @@ class GymnasiumVectorEnv:
     def reset(self, slot: int, seed: int) -> None:
         """Start the episode of ``seed`` in ``slot``."""
         try:
-            self.observations[slot], _ = self._envs[slot].reset(seed=seed)
+            observation, _ = self._envs[slot].reset(seed=seed)
+            self.observations[slot] = self._packed(observation)
         except (Exception, SystemExit) as error:  # user environments raise anything
             message = f"the environment failed in reset(seed={seed}): {error!r}"
             raise EpisodeError(message) from error
@@ -76,11 +79,14 @@ class GymnasiumVectorEnv:
             action = int(actions[slot]) if self._integer else actions[slot]
             try:
                 observation, reward, terminated, truncated, _ = self._envs[slot].step(action)
-                self.observations[slot] = observation
+                self.observations[slot] = self._packed(observation)
                 rewards[slot], over[slot] = float(reward), terminated or truncated
             except (Exception, SystemExit) as error:  # user environments raise anything
                 self.failures[slot] = EpisodeError(f"the environment failed ({error!r})")
         return rewards, over
+
+    def _packed(self, observation: Any) -> Any:
+        return pack(self._parts, observation) if self._parts else observation
 
     def close(self) -> None:
         """Close every environment."""

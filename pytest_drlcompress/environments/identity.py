@@ -12,6 +12,7 @@ be seen.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,8 @@ class _Facts:
         registered = [] if made is None else [self._registered(made)]
         if ":" in spec.id:
             self._modules.add(spec.id.partition(":")[0])  # of a factory, or what registers the id
+        for module in re.findall(r"([\w.]+):\w+", spec.wrap):
+            self._modules.add(module)
         layer: Any = env
         while True:
             self._layer(layer)
@@ -73,7 +76,7 @@ class _Facts:
             self._modules.add_code(factory)
         return {
             "specification": str(spec),
-            "arguments": self._value(dict(spec.kwargs), "a keyword argument"),
+            "arguments": self._value(spec.arguments, "a keyword argument"),
             "registered": registered,
             "engines": [f"{f.__module__}:{getattr(f, '__qualname__', '')}" for f in engines.added],
             "files": self._files,

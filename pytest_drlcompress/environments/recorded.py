@@ -6,8 +6,8 @@ and networks distilled. They say nothing of returns.
 
 import hashlib
 import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import EnvironmentSpecError, ObservationsError
+from pytest_drlcompress.environments.parts import Part, pack_rows
 from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
+from pytest_drlcompress.reading.sizes import MAX_ARRAY_BYTES, check_array, check_members
 
 LEAST = 40
 """Fewer observations cannot be shared between calibration and comparison."""
@@ -61,6 +63,22 @@ class Recording:
         if dtype.kind in "iu" and not np.array_equal(converted, flat):
             raise ObservationsError(f"{where} holds values that are not {dtype}")
         return converted
+
+    def packed(self, parts: Sequence[Part]) -> "Recording":
+        """Of arrays named as ``parts``, one that holds them packed; as it is where they are not."""
+        if not {part.name for part in parts} <= self.arrays.keys():
+            return self
+        try:
+            return replace(self, arrays={_USUAL_NAMES[0]: pack_rows(parts, self.arrays)})
+        except ValueError as error:
+            raise ObservationsError(
+                f"{self.path}: its arrays do not fit the environment's observations: {error}"
+            ) from None
+
+    def episode_length(self, shape: tuple[int, ...]) -> int:
+        """Steps of each episode where the array tells episodes apart, else of the recording."""
+        array = self._choose(shape)[1]
+        return array.shape[1] if array.ndim == len(shape) + 2 else len(array)
 
     @cached_property
     def sha256(self) -> str:
@@ -158,6 +176,16 @@ class RecordedSpec(EnvSpec):
         return self.shape, self.dtype, self.known_action
 
     @property
+    def observation_kind(self) -> str:
+        """Arrays."""
+        return "Box"
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """None: a recording holds arrays as the policy takes them."""
+        return ()
+
+    @property
     def observation_bounds(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Those of the type."""
         if self.dtype.kind in "iu":
@@ -203,14 +231,34 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     try:
         if suffix == ".parquet":
             return _read_parquet(path)
+        _check_arrays(path)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"": loaded}
         with loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        text = " ".join(str(error).split())
+    except ObservationsError:
+        raise
+    except Exception as error:  # of damaged files, NumPy's and Arrow's readers raise anything
+        text = " ".join(str(error).split()) or type(error).__name__
         raise ObservationsError(f"{path}: cannot be read: {text}") from None
+
+
+def _check_arrays(path: Path) -> None:
+    """Nothing takes more memory than the file accounts for.
+
+    Raises:
+        ValueError: an array that would.
+    """
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as stream:
+            check_array(stream, path.stat().st_size)
+        return
+    with zipfile.ZipFile(path) as archive:
+        check_members(archive.infolist(), MAX_ARRAY_BYTES)
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                check_array(stream, member.file_size)
 
 
 def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
@@ -221,7 +269,11 @@ def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
         raise ObservationsError(
             f"{path}: reading Parquet needs pyarrow: pip install 'pytest-drlcompress[parquet]'"
         ) from None
-    table = parquet.read_table(path)
+    with parquet.ParquetFile(path) as file:
+        groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+        if sum(group.total_byte_size for group in groups) > MAX_ARRAY_BYTES:
+            raise ObservationsError(f"{path}: unpacks to more than {MAX_ARRAY_BYTES:,} bytes")
+        table = file.read()
     lists: dict[str, NDArray[Any]] = {}
     numbers: list[NDArray[Any]] = []
     for field in table.schema:

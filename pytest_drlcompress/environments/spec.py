@@ -12,25 +12,42 @@ trained with such inputs. Neither is ever guessed. Every other key goes to ``gym
 but for the preprocessing of an Atari game (``environments.atari.spec``).
 
 ``package.module:make_env`` names a function or class that makes the environment instead; the keys
-are its arguments.
+are its arguments. Lists and objects are written in JSON (``goal=[1, 2]``). ``wrap=module:Wrapper``
+puts a wrapper around it, before padding, with arguments in parentheses; several are joined by
+``+``, the innermost first.
 """
 
 import importlib
+import re
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec as EnvRegistration
 from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import EnvironmentSpecError, OptionTextError
 from pytest_drlcompress.core.imports import current_directory_importable
-from pytest_drlcompress.core.key_values import Scalar, format_options, parse_options
+from pytest_drlcompress.core.key_values import (
+    Value,
+    format_options,
+    parse_arguments,
+    plain,
+    split_outside,
+)
 from pytest_drlcompress.environments.atari.spec import AtariSpec
+from pytest_drlcompress.environments.parts import Part, packed_dtype, parts_of
 
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """How far beyond a bound, relative to it, an action still counts as rounded."""
+
+_WRAPPER = re.compile(r"(?P<module>[\w.]+):(?P<name>\w+)(?:\((?P<arguments>.*)\))?")
+
+_MOST = MappingProxyType({"pad_observation": 2**20, "time_feature": 2**31})
+"""More zeros than any policy sees would only take memory, in every step of every episode."""
 
 _MANY = 2**31
 """More choices than any policy has: their number is not known."""
@@ -128,9 +145,10 @@ class EnvSpec:
     """A reproducible environment: same text, same observations, rewards and terminations."""
 
     id: str
-    kwargs: tuple[tuple[str, Scalar], ...] = ()
+    kwargs: tuple[tuple[str, Value], ...] = ()
     pad_observation: int = 0
     time_feature: int = 0
+    wrap: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "EnvSpec":
@@ -139,20 +157,31 @@ class EnvSpec:
         Raises:
             EnvironmentSpecError: empty text, options that cannot be read, negative padding.
         """
-        head, colon, tail = text.strip().rpartition(":")
-        env_id, options_text = (head, tail) if colon and "=" in tail else (text.strip(), "")
+        # options begin where a key does; module:make_env is part of the name, as in wrap=...
+        head = re.match(r"(.*?):(?=\s*\w+\s*=)", text.strip())
+        env_id = head[1] if head else text.strip()
+        options_text = text.strip()[head.end() :] if head else ""
         if not env_id:
             raise EnvironmentSpecError("an environment id is empty: write for example Hopper-v5")
         try:
-            options = parse_options(options_text) if options_text else {}
+            options = parse_arguments(options_text) if options_text else {}
         except OptionTextError as error:
             raise EnvironmentSpecError(f"environment {text!r}: {error}") from None
         pad = options.pop("pad_observation", 0)
         time = options.pop("time_feature", 0)
-        for name, value in (("pad_observation", pad), ("time_feature", time)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        wrap = str(options.pop("wrap", ""))
+        for wrapper in split_outside(wrap, "+") if wrap else ():
+            if not _WRAPPER.fullmatch(wrapper):
                 raise EnvironmentSpecError(
-                    f"environment {text!r}: {name}={value} must be a whole number >= 0"
+                    f"environment {text!r}: wrap={wrapper} must be package.module:Wrapper, with"
+                    " arguments as in gymnasium.wrappers:FrameStackObservation(stack_size=4)"
+                )
+        for name, value in (("pad_observation", pad), ("time_feature", time)):
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not whole or not 0 <= value <= _MOST[name]:  # type: ignore[operator]
+                raise EnvironmentSpecError(
+                    f"environment {text!r}: {name}={value} must be a whole number from 0 to"
+                    f" {_MOST[name]:,}"
                 )
         try:
             atari = AtariSpec.of(env_id, options)
@@ -160,7 +189,9 @@ class EnvSpec:
             raise EnvironmentSpecError(f"environment {text!r}: {error}") from None
         if atari is not None:
             options = atari.options()
-        return cls(env_id, tuple(sorted(options.items())), int(pad), int(time))
+        assert isinstance(pad, int)
+        assert isinstance(time, int)
+        return cls(env_id, tuple(sorted(options.items())), pad, time, wrap)
 
     @property
     def atari(self) -> AtariSpec | None:
@@ -168,7 +199,9 @@ class EnvSpec:
         return AtariSpec.of(self.id, dict(self.kwargs))
 
     def __str__(self) -> str:
-        options: dict[str, Scalar] = dict(self.kwargs)
+        options: dict[str, Value] = dict(self.kwargs)
+        if self.wrap:
+            options["wrap"] = self.wrap
         if self.pad_observation:
             options["pad_observation"] = self.pad_observation
         if self.time_feature:
@@ -182,7 +215,6 @@ class EnvSpec:
             EnvironmentSpecError: unknown id, keyword arguments the environment refuses,
                 or a missing package behind it.
         """
-        kwargs: dict[str, Any] = dict(self.kwargs)
         atari = self.atari
         if atari is not None or self.id.startswith("ALE/"):
             from pytest_drlcompress.environments.atari.vector import register_games
@@ -191,13 +223,17 @@ class EnvSpec:
         if atari is not None:
             from pytest_drlcompress.environments.atari.make import make_atari
 
-            return make_atari(self.id, atari)
+            return self._wrapped(make_atari(self.id, atari))
         try:
-            env = _make(self.id, kwargs)
-        except Exception as error:  # Gymnasium passes on whatever a third-party constructor raises
+            env = _make(self.id, self.arguments)
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # Gymnasium passes on whatever a third-party constructor raises
             raise EnvironmentSpecError(
                 f"environment {str(self)!r} cannot be made: {_one_line(error)}"
             ) from error
+        env = self._wrapped(env)
         if self.pad_observation:
             env = _padded(env, self.pad_observation)
         if self.time_feature:
@@ -212,19 +248,38 @@ class EnvSpec:
             env = TimeFeatureWrapper(env, max_steps=self.time_feature)
         return env
 
+    @property
+    def registration(self) -> EnvRegistration | None:
+        """What Gymnasium must know in another process, of what a conftest.py or a test registered.
+
+        ale-py registers its games itself, and would say that they are there already.
+        """
+        return None if self.atari else gym.registry.get(self.id)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the environment is made with."""
+        return {name: plain(value) for name, value in self.kwargs}
+
+    def _wrapped(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        for text in split_outside(self.wrap, "+") if self.wrap else ():
+            try:
+                env = _wrap(env, text)
+            except Exception as error:  # code of the user's
+                raise EnvironmentSpecError(
+                    f"environment {str(self)!r}: wrapper {text} fails: {_one_line(error)}"
+                ) from error
+        return env
+
     @cached_property
     def spaces(self) -> tuple[tuple[int, ...], np.dtype[Any], ActionSpec]:
-        """Observation shape and dtype, and the action specification.
+        """Observation shape and dtype, packed where it has ``parts``, and the action specification.
 
         Raises:
-            EnvironmentSpecError: observations other than Box, or actions other than Box, Discrete,
-                MultiDiscrete and MultiBinary.
+            EnvironmentSpecError: observations without a fixed number of numbers, or actions other
+                than Box, Discrete, MultiDiscrete and MultiBinary.
         """
         observation, action = self._gym_spaces
-        if not isinstance(observation, gym.spaces.Box):
-            raise EnvironmentSpecError(
-                f"environment {str(self)!r} has {observation} observations; only Box is supported"
-            )
         empty = np.zeros(0, np.float32)
         if isinstance(action, gym.spaces.Discrete):
             spec = ActionSpec((), empty, empty, int(action.n), int(action.start))
@@ -243,7 +298,27 @@ class EnvSpec:
                 f"environment {str(self)!r} has {action} actions; Box, Discrete, MultiDiscrete from"
                 " 0 and MultiBinary are supported"
             )
+        if parts := self.parts:
+            return (sum(part.width for part in parts),), packed_dtype(parts), spec
+        assert observation.shape is not None
         return tuple(observation.shape), np.dtype(observation.dtype), spec
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """What observations other than a Box are packed from; none of a Box.
+
+        Raises:
+            EnvironmentSpecError: observations without a fixed number of numbers.
+        """
+        try:
+            return parts_of(self._gym_spaces[0])
+        except EnvironmentSpecError as error:
+            raise EnvironmentSpecError(f"environment {str(self)!r}: {error}") from None
+
+    @property
+    def observation_kind(self) -> str:
+        """The class of the observation space: ``Box``, ``Dict``, ..."""
+        return type(self._gym_spaces[0]).__name__
 
     @cached_property
     def _gym_spaces(self) -> tuple[gym.Space[Any], gym.Space[Any]]:
@@ -261,7 +336,7 @@ class EnvSpec:
     @property
     def observation_bounds(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """The smallest and the largest observation, each of the observation's shape and dtype."""
-        _ = self.spaces  # refuses what is no Box
+        assert not self.parts, "bounds of packed observations"
         box: Any = self._gym_spaces[0]
         return box.low, box.high
 
@@ -296,9 +371,27 @@ def _make(env_id: str, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
         if not callable(factory):
             return gym.make(env_id, **kwargs)
         env = factory(**kwargs)
+    if isinstance(env, gym.vector.VectorEnv):
+        raise TypeError(
+            f"{env_id} returned a {type(env).__name__}: give one of its environments, or an engine"
+            " that steps them together (docs/policies.md)"
+        )
     if not isinstance(env, gym.Env):
         raise TypeError(f"{env_id} returned a {type(env).__name__}, not a gymnasium.Env")
     return env
+
+
+def _wrap(env: gym.Env[Any, Any], text: str) -> gym.Env[Any, Any]:
+    """``env`` in the wrapper ``package.module:Wrapper(key=value)``."""
+    match = _WRAPPER.fullmatch(text)
+    assert match is not None  # as parse saw to
+    given = parse_arguments(match["arguments"]) if match["arguments"] else {}
+    with current_directory_importable():
+        wrapper = getattr(importlib.import_module(match["module"]), match["name"])
+        wrapped = wrapper(env, **{name: plain(value) for name, value in given.items()})
+    if not isinstance(wrapped, gym.Env):
+        raise TypeError(f"it returned a {type(wrapped).__name__}, not a gymnasium.Env")
+    return wrapped
 
 
 def network_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -1,20 +1,29 @@
 """Episodes measured before, by content: same artifact, environment, versions and seed, same
 return. One SQLite file that concurrent processes share.
+
+A cache saves time and never ends a run: what is wrong with it is said once, and the run goes on
+without it. A damaged or older file is replaced, one of a newer version left alone.
 """
 
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from pytest_drlcompress.evaluation.episodes import Episode
 
 MAX_EPISODES = 1_000_000
 """Episodes kept (about 100 MB); the oldest go first."""
+
+VERSION = 1
+"""Of the schema below, as the file's ``user_version``; files of before versions say 0."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS episodes (
@@ -22,30 +31,54 @@ CREATE TABLE IF NOT EXISTS episodes (
     PRIMARY KEY (key, seed)
 )
 """
+_COLUMNS = ["key", "seed", "total", "length"]
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PATIENCE_S = 60
+
+
+class _NewerError(Exception):
+    """The file is of a later version of this package."""
 
 
 class EpisodeCache:
-    """Episodes on disk; every method may be called by many processes at once."""
+    """Episodes on disk; every method may be called by many processes at once.
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    ``warn`` is told, at most once, why the cache is not used, or what became of its file.
+    """
+
+    def __init__(self, path: Path | None, warn: Callable[[str], None] = lambda text: None) -> None:
+        self._warn = warn
+        self._warned = False
+        self._reads = self._writes = path is not None
+        if path is None:
+            self._give_up("has no place: there is no home directory; set XDG_CACHE_HOME")
+            return
         self._path = path
-        with self._connect() as connection:
-            connection.execute(_SCHEMA)
+        with self._failing("neither read nor written"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._prepare()
 
     def find(self, key: str, seeds: Sequence[int]) -> dict[int, Episode]:
         """The stored episodes of ``key`` among ``seeds``."""
-        with self._connect() as connection:
-            rows = connection.execute(
-                "SELECT seed, total, length FROM episodes WHERE key = ?", (key,)
-            ).fetchall()
+        rows = []
+        if self._reads:
+            with self._failing("neither read nor written"), self._connect() as connection:
+                rows = connection.execute(
+                    "SELECT seed, total, length FROM episodes WHERE key = ?", (key,)
+                ).fetchall()
         wanted = set(seeds)
-        return {seed: Episode(seed, total, n) for seed, total, n in rows if seed in wanted}
+        return {
+            seed: Episode(seed, total, length)
+            for seed, total, length in rows
+            if seed in wanted and _sound(total, length)
+        }
 
     def store(self, key: str, episodes: Sequence[Episode]) -> None:
         """Add ``episodes``; those already there stay."""
+        if not self._writes:
+            return
         rows = [(key, episode.seed, episode.total, episode.length) for episode in episodes]
-        with self._connect() as connection:
+        with self._failing("not written", reads=self._reads), self._connect() as connection:
             connection.executemany("INSERT OR IGNORE INTO episodes VALUES (?, ?, ?, ?)", rows)
             count = connection.execute("SELECT COUNT(*) FROM episodes").fetchone()[0]
             if count > MAX_EPISODES:
@@ -56,13 +89,93 @@ class EpisodeCache:
                 )
 
     @contextlib.contextmanager
+    def _failing(self, how: str, *, reads: bool = False) -> Iterator[None]:
+        """What goes wrong inside is said, and the cache used no more, or only read."""
+        try:
+            yield
+        except _NewerError:
+            self._give_up(f"{self._path} is of a newer version and is left alone")
+        except (OSError, sqlite3.Error, Timeout, OverflowError, UnicodeDecodeError) as error:
+            if _is_damage(error):
+                self._heal()
+                return
+            self._give_up(f"{self._path} is {how}: {' '.join(str(error).split())}", reads=reads)
+
+    def _give_up(self, reason: str, *, reads: bool = False) -> None:
+        self._reads, self._writes = reads, False
+        self._say(f"the cache of episodes {reason}; the run goes on without it")
+
+    def _say(self, text: str) -> None:
+        if not self._warned:
+            self._warned = True
+            self._warn(text)
+
+    def _prepare(self) -> None:
+        """Make the table, or find it as it must be.
+
+        Raises:
+            _NewerError: it is of a later version.
+        """
+        with self._connect() as connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version > VERSION:
+                raise _NewerError
+            found = [row[1] for row in connection.execute("PRAGMA table_info(episodes)")]
+            if found == _COLUMNS and version == VERSION:
+                return
+            if found and found != _COLUMNS:
+                connection.execute("DROP TABLE episodes")
+                self._say(f"the cache of episodes {self._path} was of an older version: emptied")
+            connection.execute(_SCHEMA)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _heal(self) -> None:
+        """Move a damaged file aside and begin a new one."""
+        aside = self._path.with_name(f"{self._path.name}.damaged")
+        try:
+            with FileLock(f"{self._path}.lock", timeout=_PATIENCE_S):
+                if not self._sound():  # another process may have healed it
+                    self._path.replace(aside)
+                    for suffix in ("-journal", "-wal", "-shm"):
+                        Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+                self._prepare()
+        except (OSError, sqlite3.Error, Timeout, UnicodeDecodeError, _NewerError) as error:
+            self._give_up(f"{self._path} is damaged: {' '.join(str(error).split())}")
+        else:
+            self._say(
+                f"the cache of episodes {self._path} was damaged: moved to {aside.name}, a new one"
+                " begun"
+            )
+
+    def _sound(self) -> bool:
+        try:
+            with self._connect() as connection:
+                found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+                _ = [row[1] for row in connection.execute("PRAGMA table_info(episodes)")]
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            return not _is_damage(error)
+        return bool(found == "ok")
+
+    @contextlib.contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self._path, timeout=60)
+        connection = sqlite3.connect(self._path, timeout=_PATIENCE_S)
         try:
             with connection:  # one transaction: all or nothing
                 yield connection
         finally:
             connection.close()
+
+
+def _is_damage(error: Exception) -> bool:
+    if isinstance(error, UnicodeDecodeError):  # a column's name
+        return True
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+
+
+def _sound(total: object, length: object) -> bool:
+    """Whether a row is an episode; SQLite keeps any type in any column."""
+    number = isinstance(total, float) and math.isfinite(total)
+    return number and isinstance(length, int) and length >= 0
 
 
 def episode_key(
@@ -80,10 +193,16 @@ def episode_key(
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def default_cache_path() -> Path:
-    """``$XDG_CACHE_HOME/pytest-drlcompress/episodes.sqlite`` (``~/.cache`` if unset)."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "pytest-drlcompress" / "episodes.sqlite"
+def default_cache_path() -> Path | None:
+    """``$XDG_CACHE_HOME/pytest-drlcompress/episodes.sqlite`` (``~/.cache`` if unset).
+
+    ``None`` where the user has no home directory.
+    """
+    try:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
+    return root / "pytest-drlcompress" / "episodes.sqlite"
 
 
 def through_cache(

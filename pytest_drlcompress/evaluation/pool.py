@@ -9,18 +9,23 @@ ignored, so that a pool that was just grown still fits the record of before.
 
 import contextlib
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 from pytest_drlcompress.core.errors import BaselineError
-from pytest_drlcompress.core.files import write_atomic
+from pytest_drlcompress.core.files import settled, write_atomic
 from pytest_drlcompress.evaluation.episodes import Episode
+from pytest_drlcompress.reading.typed import read_bytes
 
 POOL_FILE = "returns.csv"
 
 _HEADER = "return,length"
+
+_MOST_BYTES = 2**30
+"""Some 60 million episodes."""
 
 _SAVE_S = 30.0
 """How much measuring an interruption may cost."""
@@ -33,8 +38,13 @@ def pool_digest(episodes: Sequence[Episode]) -> str:
 
 def write_pool(path: Path, episodes: Sequence[Episode], header: str = _HEADER) -> None:
     """Write ``episodes``, whose seeds count from 0."""
+    write_atomic(path, pool_bytes(episodes, header))
+
+
+def pool_bytes(episodes: Sequence[Episode], header: str = _HEADER) -> bytes:
+    """The file of ``episodes``, whose seeds count from 0."""
     assert [episode.seed for episode in episodes] == list(range(len(episodes)))
-    write_atomic(path, f"{header}\n{''.join(map(_line, episodes))}".encode())
+    return f"{header}\n{''.join(map(_line, episodes))}".encode()
 
 
 def read_pool(path: Path, count: int, digest: str) -> tuple[Episode, ...]:
@@ -43,6 +53,13 @@ def read_pool(path: Path, count: int, digest: str) -> tuple[Episode, ...]:
     Raises:
         BaselineError: they are missing, damaged, or not those of ``digest``.
     """
+
+    def described(file: Path) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            return pool_digest(_read(file)[:count]) == digest
+        return False
+
+    path = settled(path, described)
     try:
         episodes = _read(path)[:count]
     except (OSError, ValueError) as error:
@@ -114,10 +131,14 @@ def _rounded(episodes: Sequence[Episode]) -> list[Episode]:
 
 
 def _read(path: Path, header: str = _HEADER) -> tuple[Episode, ...]:
-    lines = path.read_text().splitlines()
+    lines = read_bytes(path, _MOST_BYTES).decode().splitlines()
     if not lines or lines[0] != header:
         raise ValueError(f"its first line is not {header!r}")
     rows = (line.split(",") for line in lines[1:])
-    return tuple(
+    episodes = tuple(
         Episode(seed, float(total), int(length)) for seed, (total, length) in enumerate(rows)
     )
+    odd = [e.seed for e in episodes if not math.isfinite(e.total) or not 0 <= e.length < 2**53]
+    if odd:
+        raise ValueError(f"line {odd[0] + 2} holds no return and length")
+    return episodes

@@ -8,34 +8,31 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_drlcompress.core.errors import EnvironmentSpecError
 from pytest_drlcompress.environments.engine import Engine
 from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, EpisodeNoise, Perturbation
 from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
 from pytest_drlcompress.evaluation.episodes import Actor, Episode, run_episodes
-from pytest_drlcompress.evaluation.executors.base import Executor
+from pytest_drlcompress.evaluation.executors.base import LEAST_SLOTS, Executor
 from pytest_drlcompress.evaluation.executors.factory import make_executor
+from pytest_drlcompress.evaluation.recurrent import RecurrentActor
 from pytest_drlcompress.runtime.controller import Runtime
 from pytest_drlcompress.runtime.factory import make_runtime
+from pytest_drlcompress.runtime.recurrent import Recurrent
 
 SLOTS = 32
 """Environments stepped together by one worker.
 
 More would be a few per cent faster a step, and would have more episodes in flight, whose steps
-are lost when a gate has decided. So several workers share them, down to ``LEAST_SLOTS`` each.
-"""
-
-LEAST_SLOTS = 16
-"""Fewer would leave much of each step's time to the interpreter.
-
-Also the batch that a controller is run on, whatever the number of slots: an ONNX Runtime kernel
-whose result depends on the batch shape cannot make an episode depend on the number of workers.
+are lost when a gate has decided. So several workers share them, down to the executor's
+``least_slots`` each.
 """
 
 STEP_TIMEOUT_S = 60.0
@@ -78,15 +75,24 @@ def rollout(
         EnvironmentSpecError: the environment cannot be made.
         EpisodeError: an episode could not be completed, a worker died, or a step took too long.
     """
-    count = workers if isinstance(workers, int) else workers.workers
+    count, least = (
+        (workers, LEAST_SLOTS)
+        if isinstance(workers, int)
+        else (workers.workers, workers.least_slots)
+    )
     if perturbation.observation_noise and observation_std is None:
         raise TypeError("observation noise needs observation_std, the unit it is given in")
+    if perturbation.observation_noise and any(part.sizes for part in spec.parts):
+        raise EnvironmentSpecError(
+            f"environment {str(spec)!r} has integers among its observations, which noise would turn"
+            " into others: leave observation_noise out"
+        )
     engine = engines.choose(spec, perturbation)
     stall_s = step_timeout_s if engine.may_hang else None
     work = _Work(
         spec=spec,
-        make_actor=_maker(actor, count, runtime or make_runtime()),
-        slots=slots or max(SLOTS // count, LEAST_SLOTS),
+        make_actor=_maker(actor, count, runtime or make_runtime(), fill=slots is None),
+        slots=slots or max(SLOTS // count, least),
         record=record,
         perturbation=perturbation,
         observation_std=observation_std,
@@ -150,8 +156,7 @@ class _Work:
     engine: Engine | None
 
     def __getstate__(self) -> dict[str, Any]:
-        # an environment that a conftest.py or a test registered is unknown to a fresh process
-        return {**vars(self), "engine": None, "registered": gym.registry.get(self.spec.id)}
+        return {**vars(self), "engine": None, "registered": self.spec.registration}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         registered = state.pop("registered")
@@ -176,7 +181,7 @@ class _Work:
                 seeds,
                 record=self.record,
                 noise=noise,
-                on_start=actor.begin if isinstance(actor, RandomActor) else _ignore,
+                on_start=getattr(actor, "begin", _ignore),
                 on_steps=on_steps,
             )
 
@@ -197,13 +202,21 @@ def _run(
 
 @dataclass(frozen=True, eq=False)
 class _Tiles:
-    """Runs ``actor`` on ``LEAST_SLOTS`` observations at a time."""
+    """Runs ``actor`` on ``LEAST_SLOTS`` observations at a time.
+
+    With ``fill``, fewer are filled up to so many where their number could matter.
+    """
 
     actor: Actor
+    fill: bool = False
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         """What ``actor`` does in each slot."""
         count = len(observations)
+        if count < LEAST_SLOTS and self.fill:
+            batch = np.zeros((LEAST_SLOTS, *observations.shape[1:]), observations.dtype)
+            batch[:count] = observations
+            return self.actor.act(batch)[:count]
         if count <= LEAST_SLOTS:
             return self.actor.act(observations)
         starts = range(0, count, LEAST_SLOTS)
@@ -212,21 +225,31 @@ class _Tiles:
         )
 
 
-def _tiled_controller(runtime: Runtime, model: bytes) -> _Tiles:
-    return _Tiles(runtime.load(model))
+def _tiled(actor: Actor, *, fill: bool = False) -> Actor:
+    if getattr(actor, "states", ()):
+        return RecurrentActor(cast("Recurrent", actor), LEAST_SLOTS)
+    return _Tiles(actor, fill=fill)
 
 
-def _maker(actor: Actor | bytes, workers: int, runtime: Runtime) -> Callable[[], Actor]:
+def _tiled_controller(runtime: Runtime, model: bytes, *, fill: bool) -> Actor:
+    controller = runtime.load(model)
+    # others run their rows one by one
+    return _tiled(controller, fill=fill and controller.batch_invariant)
+
+
+def _maker(
+    actor: Actor | bytes, count: int, runtime: Runtime, *, fill: bool
+) -> Callable[[], Actor]:
     if isinstance(actor, bytes):
-        return partial(_tiled_controller, runtime, actor)
+        return partial(_tiled_controller, runtime, actor, fill=fill)
     if isinstance(actor, RandomActor | ZeroActor):
         return partial(type(actor), actor.action)
-    if workers > 1:
+    if count > 1:
         raise TypeError(
-            f"a live {type(actor).__name__} cannot be shared by {workers} workers: give the"
+            f"a live {type(actor).__name__} cannot be shared by {count} workers: give the"
             " artifact's bytes"
         )
-    return lambda: _Tiles(actor)
+    return partial(_tiled, actor)
 
 
 def _finite_bounds(action: ActionSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -57,7 +57,7 @@ def with_latency(loaded: "LoadedPolicy", figures: Figures, model: bytes) -> Figu
     """
     from pytest_drlcompress.measurement.latency import median_call_seconds, warm_up
 
-    observation = loaded.probe_observations[0]
+    observation = loaded.probe_observation
     act = partial(loaded.tools.runtime.load(model).act_one, observation)
     warm_up(act)
     return {**figures, "latency_us": median_call_seconds(act, _CALLS) * 1e6}

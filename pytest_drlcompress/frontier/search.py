@@ -107,7 +107,16 @@ class _Search:
         self.size_name = size_name(budgets)
         self.folder = default_folder(self.loaded.policy.id) if out is None else Path(out)
         self.started, self.seconds = time.monotonic(), minutes * 60
+        executor = self.loaded.tools.executor
         self.workers = self.settings.workers or os.cpu_count() or 1
+        self._elsewhere = None
+        if executor.jobs is not None:
+            from pytest_drlcompress.gates.cells import prove_nodes
+            from pytest_drlcompress.workbench.parcel import Parcel
+
+            prove_nodes(self.loaded)
+            self._elsewhere = (executor.jobs, executor.jobs.share(Parcel.of(self.loaded)))
+            self.workers = executor.workers
         self.say = on_line
         self.trials: list[Trial] = []
         self.whole: list[float] = []
@@ -163,7 +172,7 @@ class _Search:
                 self.whole.append(result["seconds"] / share)
 
         jobs = [self._job(recipe, episodes) for recipe in by_recipe]
-        if late := run_jobs(jobs, self.workers, self._for_training(), on_done):
+        if late := run_jobs(jobs, self.workers, self._for_training(), on_done, self._elsewhere):
             self._line(f"{late} of {len(jobs)} did not end in time; the same command goes on")
         trials = [self._trial(arm, job, result, share) for arm, job, result in found]
         self.trials += trials
@@ -172,7 +181,7 @@ class _Search:
     def _job(self, recipe: str, episodes: int) -> Job:
         policy, settings = self.loaded.policy, self.settings
         key = f"{policy.sha256} {policy.env} {self.target} {sorted(self.budgets)}"
-        alone = dataclasses.replace(settings, workers=1)
+        alone = dataclasses.replace(settings, workers=1, executor="local")
         return Job(
             alone,
             self.text,
@@ -230,21 +239,18 @@ class _Search:
         if not chosen:
             return verdicts, None
         shared = dataclasses.replace(self.settings, alpha=self.settings.alpha / len(chosen))
-        bench = Workbench(shared, self.loaded.tools.registry)
+        bench = Workbench(shared, self.loaded.tools.registry, executor=self.loaded.tools.executor)
         self._line(
             f"{len(chosen)} finalists, the smallest first, each at alpha = {shared.alpha:.4g}:"
             f" together at most {self.settings.alpha:g}"
         )
-        try:
-            for trial in chosen:
-                candidate = bench.candidate(self.text, str(trial.model_path))
-                verdict = judge_retention(candidate, Budgets())
-                verdicts[trial.recipe] = dataclasses.replace(verdict, variant=trial.recipe)
-                self._line(verdict_line(verdicts[trial.recipe]))
-                if passed(verdict):
-                    return verdicts, trial
-        finally:
-            bench.close()
+        for trial in chosen:
+            candidate = bench.candidate(self.text, str(trial.model_path))
+            verdict = judge_retention(candidate, Budgets())
+            verdicts[trial.recipe] = dataclasses.replace(verdict, variant=trial.recipe)
+            self._line(verdict_line(verdicts[trial.recipe]))
+            if passed(verdict):
+                return verdicts, trial
         return verdicts, None
 
     def _reason(

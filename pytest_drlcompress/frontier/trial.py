@@ -12,14 +12,20 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_drlcompress.core.errors import DrlcError
 from pytest_drlcompress.core.settings import Settings
+from pytest_drlcompress.evaluation.executors.base import Jobs, Node
+
+if TYPE_CHECKING:
+    # these import torch
+    from pytest_drlcompress.workbench.loaded import LoadedPolicy
+    from pytest_drlcompress.workbench.parcel import Parcel
 
 SCREENING_SEEDS = 2**19 + 2**18
 """First seed of the screening episodes: below ``RECORDED_SEEDS``, so that gates see fresh ones."""
@@ -85,10 +91,13 @@ def run_jobs(
     workers: int,
     seconds: float,
     on_done: Callable[[Job, Mapping[str, Any]], None],
+    elsewhere: tuple[Jobs, Any] | None = None,
 ) -> int:
     """Run ``jobs``, ``workers`` at a time, but for those whose files are there.
 
-    After ``seconds`` those still running are ended; how many are not done.
+    They run in processes of this machine, or ``elsewhere``: on the nodes of a cluster, which
+    are sent the policy's ``Parcel``. After ``seconds`` those still running are ended; how many are
+    not done.
 
     Raises:
         DrlcError: a process ended without a result; the message has its last lines.
@@ -99,14 +108,23 @@ def run_jobs(
         if job.path.is_file():
             on_done(job, read_result(job))
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        waiting = {pool.submit(_run, job, running): job for job in missing}
+        waiting: dict[Future[Any], Job] = {
+            pool.submit(_run, job, running)
+            if elsewhere is None
+            else elsewhere[0].submit(_on_node, elsewhere[1], job): job
+            for job in missing
+        }
         try:
             for done in as_completed(waiting, timeout=max(seconds, 0.0)):
-                done.result()
+                came = done.result()
+                if came is not None:
+                    keep(waiting[done], *came)
                 on_done(waiting[done], read_result(waiting[done]))
         except TimeoutError:
             return sum(not job.path.is_file() for job in missing)
         finally:
+            for future in waiting:
+                future.cancel()
             pool.shutdown(wait=False, cancel_futures=True)
             _end(running)
     return 0
@@ -152,27 +170,36 @@ def serve() -> None:
 
 def make_trial(job: Job) -> None:
     """Make, size and screen; a recipe that does not apply leaves its reason instead."""
-    import time
-
     import torch
 
-    from pytest_drlcompress.compression.recipe import parse_recipe
     from pytest_drlcompress.compression.registry import builtin_registry
-    from pytest_drlcompress.core.files import write_atomic, write_json
-    from pytest_drlcompress.frontier.costs import measure_costs
     from pytest_drlcompress.workbench.workbench import Workbench
 
     torch.set_num_threads(1)
-    started = time.monotonic()
     bench = Workbench(job.settings, builtin_registry())
-    result: dict[str, Any] = {"recipe": job.recipe, "retention": None, "figures": {}, "reason": ""}
     try:
-        loaded = bench.load(job.policy)
+        keep(job, *measure_trial(job, lambda: bench.load(job.policy)))
+    finally:
+        bench.close()
+
+
+def measure_trial(
+    job: Job, load: "Callable[[], LoadedPolicy]"
+) -> tuple[dict[str, Any], bytes | None]:
+    """The figures and the artifact of ``job``; where it does not apply, the reason."""
+    import time
+
+    from pytest_drlcompress.compression.recipe import parse_recipe
+    from pytest_drlcompress.frontier.costs import measure_costs
+
+    started = time.monotonic()
+    result: dict[str, Any] = {"recipe": job.recipe, "retention": None, "figures": {}, "reason": ""}
+    model = None
+    try:
+        loaded = load()
         artifact = loaded.compressed(parse_recipe(job.recipe))
-        write_atomic(job.model_path, artifact.model)
-        result["figures"] = measure_costs(
-            artifact.model, loaded.probe_observations, job.target, job.wanted
-        )
+        model = artifact.model
+        result["figures"] = measure_costs(model, loaded.probe_observations, job.target, job.wanted)
         result["returns"] = list(_returns(loaded, artifact, job.episodes))
         mean = sum(result["returns"]) / len(result["returns"])
         gain = job.baseline_mean - job.random_mean
@@ -180,10 +207,21 @@ def make_trial(job: Job) -> None:
         result["cpu_seconds"] = artifact.cpu_seconds
     except DrlcError as error:
         result["reason"] = str(error)
-    finally:
-        bench.close()
     result["seconds"] = round(time.monotonic() - started, 1)
+    return result, model
+
+
+def keep(job: Job, result: Mapping[str, Any], model: bytes | None) -> None:
+    """Write what came of ``job``; the figures last."""
+    from pytest_drlcompress.core.files import write_atomic, write_json
+
+    if model is not None:
+        write_atomic(job.model_path, model)
     write_json(job.path, result)
+
+
+def _on_node(node: Node, parcel: "Parcel", job: Job) -> tuple[dict[str, Any], bytes | None]:
+    return measure_trial(job, lambda: parcel.unpack(node))
 
 
 def _returns(loaded: Any, artifact: Any, episodes: int) -> Iterator[float]:

@@ -24,8 +24,9 @@ def judge_action_error(candidate: Candidate, budgets: Budgets) -> Verdict:
     action = candidate.loaded.policy.env.action
     verdict = candidate.verdict(ACTION_ERROR.name, limit)
     try:
-        error = candidate.action_error
-        broken = broken_layers(candidate)
+        with candidate.analysis():
+            error = candidate.action_error
+            broken = broken_layers(candidate)
     except ArtifactError as failure:
         return verdict(state=State.FAIL, reason=f"{failure}.")
     passed = error.mean <= limit and not broken  # NaN fails

@@ -32,9 +32,10 @@ def judge_chip(candidate: Candidate, budgets: Budgets) -> Verdict:
     if reason := missing_tools(TARGETS[target]):
         return verdict(state=State.NOT_MEASURED, reason=f"{reason}.")
     try:
-        figures = measure_chip(
-            candidate.artifact.model, target, candidate.loaded.probe_observations
-        )
+        with candidate.analysis():
+            figures = measure_chip(
+                candidate.artifact.model, target, candidate.loaded.probe_observations
+            )
     except ArtifactError as failure:
         return verdict(state=State.FAIL, reason=f"{failure}.")
     findings = [_equality(figures)]

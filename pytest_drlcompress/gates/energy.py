@@ -27,7 +27,8 @@ def judge_energy(candidate: Candidate, budgets: Budgets) -> Verdict:
     verdict = candidate.verdict(ENERGY.name, limit)
     try:
         baseline, compressed = candidate.loaded.controller, candidate.controller
-        estimate = estimate_energy(candidate.artifact.model)
+        with candidate.analysis():
+            estimate = estimate_energy(candidate.artifact.model)
     except ArtifactError as failure:
         return verdict(state=State.FAIL, reason=f"{failure}.")
     details: dict[str, Any] = {
@@ -40,10 +41,12 @@ def judge_energy(candidate: Candidate, budgets: Budgets) -> Verdict:
     if counter is None:
         return verdict(state=State.NOT_MEASURED, reason=f"{_sentence(reason)}.", details=details)
     details["counter"] = counter.name
-    observation = candidate.loaded.probe_observations[0]
+    observation = candidate.loaded.probe_observation
     first, second = (partial(c.act_one, observation) for c in (baseline, compressed))
     try:
         windows = measure_windows(counter, first, second)
+    except ArtifactError as failure:
+        return verdict(state=State.FAIL, reason=f"{failure}.", details=details)
     except CounterError as error:
         return verdict(state=State.NOT_MEASURED, reason=f"{error}.", details=details)
     measured = energy_per_inference(windows, alpha=candidate.settings.alpha)

@@ -28,7 +28,7 @@ class GateKind:
 
     A figure times ``scale`` is shown with ``unit`` behind it, in tables by the format ``cell``, in
     a line by ``line`` (empty: as a plain number). ``frontier`` is what it is called where the
-    return is drawn against it (empty: it is not).
+    X
     """
 
     name: str
@@ -46,6 +46,7 @@ class GateKind:
     cell: str = ".3g"
     line: str = ""
     frontier: str = ""
+    anywhere: bool = False
 
     def load_judge(self) -> Callable[..., Any]:
         """The function that ``judge`` names."""
@@ -73,6 +74,7 @@ RETENTION = GateKind(
     recorded="expectation",
     limit="min_retention",
     cell=".3f",
+    anywhere=True,
 )
 ACTION_ERROR = GateKind(
     name="action error",
@@ -82,6 +84,7 @@ ACTION_ERROR = GateKind(
     better="lower",
     recorded="expectation",
     limit="max_action_error",
+    anywhere=True,
 )
 SPARSITY = GateKind(
     name="sparsity",
@@ -94,6 +97,7 @@ SPARSITY = GateKind(
     better="higher",
     recorded="figure",
     cell=".1%",
+    anywhere=True,
 )
 LATENCY = GateKind(
     name="latency",
@@ -121,6 +125,7 @@ MEMORY = GateKind(
     cell=",.0f",
     line=",.0f",
     frontier="bytes",
+    anywhere=True,
 )
 ENERGY = GateKind(
     name="energy",

@@ -38,13 +38,16 @@ def judge_latency(candidate: Candidate, budgets: Budgets) -> Verdict:
     alpha = candidate.settings.alpha
     try:
         baseline, compressed = candidate.loaded.controller, candidate.controller
+        observation = candidate.loaded.probe_observation
+        with candidate.analysis():
+            measured = measure_latency_ratio(
+                baseline, compressed, observation, alpha=alpha, limit=ratio_limit
+            )
+            network = compare_calls(
+                baseline.run_network, compressed.run_network, blocks=NETWORK_BLOCKS
+            )
     except ArtifactError as failure:
         return verdict(state=State.FAIL, reason=f"{failure}.")
-    observation = candidate.loaded.probe_observations[0]
-    measured = measure_latency_ratio(
-        baseline, compressed, observation, alpha=alpha, limit=ratio_limit
-    )
-    network = compare_calls(baseline.run_network, compressed.run_network, blocks=NETWORK_BLOCKS)
     details: dict[str, Any] = {
         "baseline_us": measured.baseline_us,
         "candidate_us": measured.candidate_us,

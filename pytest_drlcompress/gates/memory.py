@@ -28,7 +28,8 @@ def judge_memory(candidate: Candidate, budgets: Budgets) -> Verdict:
     verdict = candidate.verdict(MEMORY.name, limit)
     try:
         model = candidate.artifact.model
-        figures = memory_figures(model)
+        with candidate.analysis():
+            figures = memory_figures(model)
         resident, reason = resident_memory(model)
         findings = _findings(candidate, figures, limit, room)
     except ArtifactError as failure:

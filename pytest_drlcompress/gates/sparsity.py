@@ -30,10 +30,11 @@ def judge_sparsity(candidate: Candidate, budgets: Budgets) -> Verdict:
         target = aim.share
     verdict = candidate.verdict(SPARSITY.name, target)
     try:
-        layers = layer_weights(candidate.artifact.model)
+        with candidate.analysis():
+            layers = layer_weights(candidate.artifact.model)
+            found = sparsity_of(layers)
     except ArtifactError as failure:
         return verdict(state=State.FAIL, reason=f"{failure}.")
-    found = sparsity_of(layers)
     if not found.weights:
         return verdict(
             state=State.NOT_MEASURED, reason="The artifact has no linear layer with weights."

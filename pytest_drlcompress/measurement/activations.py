@@ -63,7 +63,9 @@ def tensor_sizes(model: bytes) -> Mapping[str, tuple[tuple[int, ...], int]]:
     level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = make_session(proto.SerializeToString(), level=level)
     feeds = {
-        value.name: np.zeros([1, *value.shape[1:]], _numpy_type(value.type))
+        value.name: np.zeros(
+            [size if isinstance(size, int) else 1 for size in value.shape], _numpy_type(value.type)
+        )
         for value in session.get_inputs()
     }
     names = [value.name for value in session.get_outputs()]

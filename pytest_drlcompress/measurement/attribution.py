@@ -14,6 +14,7 @@ from pytest_drlcompress.environments.spec import ActionSpec
 from pytest_drlcompress.measurement.action_error import compare_actions
 from pytest_drlcompress.measurement.instrumentation import Probe, Site, instrument
 from pytest_drlcompress.runtime.onnxruntime import make_session
+from pytest_drlcompress.runtime.recurrent import feed, observations_of, one_by_one
 
 _OBSERVATIONS = 512
 _OBSERVATIONS_PER_DIMENSION = 128
@@ -88,7 +89,7 @@ def attribute_error(
         found.append(Contribution(site.layer, "weight", error, site.scale))
     if probe.trained:
         fp32 = make_session(reference)
-        wanted = fp32.run(None, {fp32.get_inputs()[0].name: observations})[0]
+        wanted = fp32.run(None, feed(fp32.get_inputs(), observations))[0]
         found.append(Contribution(0, "all weights", run.error(np.asarray(wanted), exact)))
     return tuple(sorted(found, key=lambda c: -c.error))
 
@@ -112,10 +113,12 @@ class _Runner:
     def __init__(self, probe: Probe, action: ActionSpec) -> None:
         self._session = make_session(probe.model)
         self._off = {s.switch: np.zeros(s.size, bool) for s in (*probe.activations, *probe.weights)}
-        self._observation = self._session.get_inputs()[0].name
+        self._inputs = self._session.get_inputs()
         self._outputs = [output.name for output in self._session.get_outputs()]
         # the range of a dynamic quantizer is one observation's, as in deployment
         self._dynamic = probe.dynamic
+        states = [i for i in self._inputs if i.name not in self._off]
+        self._one_by_one = one_by_one(states)
         self._action = action
 
     def __call__(
@@ -123,18 +126,21 @@ class _Runner:
     ) -> NDArray[Any]:
         """Actions ``(count, *action_shape)``."""
         feeds = {**self._off, **(on or {})}
-        rows = np.array_split(observations, len(observations)) if self._dynamic else [observations]
+        single = self._dynamic or self._one_by_one
+        rows = np.array_split(observations, len(observations)) if single else [observations]
         actions = [
-            np.asarray(self._session.run(self._outputs[:1], {**feeds, self._observation: row})[0])
+            np.asarray(
+                self._session.run(self._outputs[:1], {**feeds, **feed(self._inputs, row)})[0]
+            )
             for row in rows
         ]
         return np.concatenate(actions)
 
     def tensor(self, observations: NDArray[Any], name: str) -> NDArray[Any]:
         """The inner tensor ``name``, all switches off."""
-        if name == self._observation:
-            return observations
-        feeds = {**self._off, self._observation: observations}
+        if name == self._inputs[0].name:
+            return observations_of(observations)
+        feeds = {**self._off, **feed(self._inputs, observations)}
         return np.asarray(self._session.run([name], feeds)[0])
 
     def error(self, exact: NDArray[Any], actual: NDArray[Any]) -> float:

@@ -4,6 +4,8 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,31 +15,57 @@ from torch import nn
 
 from pytest_drlcompress.core.errors import PolicyError
 
+NO_STATES: Mapping[str, int] = MappingProxyType({})
 OPSET = 21
 """The first opset with 4-bit integer types."""
 
 
 def export_onnx(
-    network: nn.Module, observation_shape: tuple[int, ...], dtype: np.dtype[Any]
+    network: nn.Module,
+    observation_shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    states: Mapping[str, int] = NO_STATES,
 ) -> bytes:
     """Export ``network``: input ``observation`` (batch, *observation_shape), output ``action``.
 
+    ``states`` are the widths of what it takes and gives back beside, by name: inputs ``h_in``
+    (batch, width) and outputs ``h_out`` for ``h``.
     Image policies (``uint8`` observations) take ``uint8``; all others take float32, as SB3 does.
     Linear layers stay whole, so that each becomes one Gemm.
 
     Raises:
         PolicyError: torch cannot export the network.
     """
-    program, example = export_program(network, observation_shape, dtype)
+    program, examples = export_program(network, observation_shape, dtype, tuple(states.values()))
+    return export_exported(
+        program,
+        examples,
+        inputs=["observation", *(f"{name}_in" for name in states)],
+        outputs=["action", *(f"{name}_out" for name in states)],
+    )
+
+
+def export_exported(
+    program: torch.export.ExportedProgram,
+    examples: tuple[torch.Tensor, ...] = (),
+    *,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str],
+) -> bytes:
+    """A program of ``torch.export`` as ONNX, with these names of its inputs and outputs.
+
+    Raises:
+        PolicyError: torch cannot export it.
+    """
     with _quiet():
         try:
             exported = torch.onnx.export(
                 program,
-                (example,),
+                examples,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=["observation"],
-                output_names=["action"],
+                input_names=inputs,
+                output_names=outputs,
                 verbose=False,
             )
         except Exception as error:  # the exporter wraps whatever went wrong
@@ -60,26 +88,40 @@ def export_onnx(
 
 
 def export_program(
-    network: nn.Module, observation_shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> tuple[torch.export.ExportedProgram, torch.Tensor]:
-    """The exported program behind ``export_onnx`` and its example input.
+    network: nn.Module,
+    observation_shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    widths: Sequence[int] = (),
+) -> tuple[torch.export.ExportedProgram, tuple[torch.Tensor, ...]]:
+    """The exported program behind ``export_onnx`` and its example inputs.
 
     Raises:
         PolicyError: torch cannot trace the network.
     """
     kind = torch.uint8 if np.dtype(dtype) == np.uint8 else torch.float32
     # two rows: torch specialises a dynamic dimension that is 1 in the example
-    example = torch.zeros((2, *observation_shape), dtype=kind)
-    decompositions = torch.export.default_decompositions()
-    decompositions.pop(torch.ops.aten.linear.default, None)  # type: ignore[no-untyped-call]
+    examples = (
+        torch.zeros((2, *observation_shape), dtype=kind),
+        *(torch.zeros((2, width)) for width in widths),
+    )
+    batch = {0: torch.export.Dim("batch")}
+    dynamic = (batch, (batch,) * len(widths)) if widths else (batch,)
     with _quiet():
         try:
-            program = torch.export.export(
-                network.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-            ).run_decompositions(decompositions)
+            program = decomposed(
+                torch.export.export(network.eval(), examples, dynamic_shapes=dynamic)
+            )
         except Exception as error:  # user modules fail in any way
             raise _refusal(error) from error
-    return program, example
+    return program, examples
+
+
+def decomposed(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """``program`` in few operators, linear layers whole."""
+    decompositions = torch.export.default_decompositions()
+    decompositions.pop(torch.ops.aten.linear.default, None)  # type: ignore[no-untyped-call]
+    lowered: torch.export.ExportedProgram = program.run_decompositions(decompositions)
+    return lowered
 
 
 def _refusal(error: Exception) -> PolicyError:

@@ -98,7 +98,7 @@ def _recording_calls(
         )
         benchmark.pedantic(
             candidate.controller.act_one,
-            args=(candidate.loaded.probe_observations[0],),
+            args=(candidate.loaded.probe_observation,),
             rounds=_ROUNDS,
             iterations=_CALLS_PER_ROUND,
             warmup_rounds=5,

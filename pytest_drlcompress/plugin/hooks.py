@@ -51,8 +51,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Run nothing where only the plan was asked for."""
-    return session.config.stash[RUN].planned(session.items)
+    """Run nothing where only the plan was asked for; send cells to other machines."""
+    planned = session.config.stash[RUN].planned(session.items)
+    if planned is None:
+        session.config.stash[RUN].begin(session.items)
+    return planned
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

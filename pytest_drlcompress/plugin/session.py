@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_drlcompress.core.defects import describe_os_error
 from pytest_drlcompress.core.errors import ArtifactError, DrlcError
-from pytest_drlcompress.core.settings import Settings
+from pytest_drlcompress.core.settings import NEEDS_RAY, Settings
 from pytest_drlcompress.gates.kinds import GATE_KINDS, RETENTION
 from pytest_drlcompress.plugin.benchmark_compare import Comparison, find_named_run
 from pytest_drlcompress.plugin.benchmarking import provide_benchmark
@@ -23,9 +24,12 @@ from pytest_drlcompress.plugin.options import read_settings
 from pytest_drlcompress.reporting.results import Results, flattened
 
 if TYPE_CHECKING:
+    from pytest_drlcompress.gates.cells import Asked, Cells
+    from pytest_drlcompress.workbench.candidate import Candidate
     from pytest_drlcompress.workbench.workbench import Workbench
 
 _GATES_OUTPUT = "drlcompress_gates"
+_NOTES_OUTPUT = "drlcompress_notes"
 
 
 @dataclass(eq=False)
@@ -45,6 +49,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     broken: bool = False
     comparison: Comparison = field(default_factory=Comparison)
+    cells: "Cells | None" = None
     _bench: "Workbench | None" = None
 
     @property
@@ -61,6 +66,7 @@ class Run:
                 builtin_registry().with_kinds(self._from_hook(hooks.pytest_drlcompress_recipes)),
                 Engines.of(self._from_hook(hooks.pytest_drlcompress_environments)),
                 self._from_hook(hooks.pytest_drlcompress_policies),
+                on_note=self.notes.append,
             )
         return self._bench
 
@@ -105,6 +111,43 @@ class Run:
             raise pytest.UsageError(str(error)) from None
         return True
 
+    def begin(self, items: Sequence[pytest.Item]) -> None:
+        """Send the cells of ``items`` to other machines, where there are some.
+
+        Raises:
+            pytest.UsageError: they cannot be reached, or nothing can be sent there.
+        """
+        settings = self.settings
+        if settings.executor == "local" or settings.observations or self.config.option.collectonly:
+            return
+        from pytest_drlcompress.gates.budgets import read_budgets
+        from pytest_drlcompress.gates.cells import Cells
+
+        wanted: list[tuple[Candidate, Asked | None]] = []
+        try:
+            for item in items:
+                parameters = getattr(getattr(item, "callspec", None), "params", {})
+                if not {"_drlc_policy_text", "variant"} <= parameters.keys():
+                    continue
+                candidate = self.bench.candidate(
+                    str(parameters["_drlc_policy_text"]), str(parameters["variant"])
+                )
+                if not candidate.loaded.policy.env.simulated:
+                    continue
+                fixtures = getattr(item, "fixturenames", ())
+                asked = [
+                    (kind.name, read_budgets(item))
+                    for kind in GATE_KINDS
+                    if kind.anywhere and kind.fixture in fixtures
+                ]
+                wanted += [(candidate, one) for one in asked or (None,)]
+            jobs = self.bench.tools.executor.jobs
+            if jobs is not None and len({id(candidate) for candidate, _ in wanted}) > 1:
+                self.cells = Cells(jobs, wanted)
+                self.cells.start()
+        except (DrlcError, ValueError) as error:
+            raise pytest.UsageError(str(error)) from None
+
     def on_report(self, report: pytest.TestReport) -> None:
         """Take the verdicts out of a test's report."""
         if self.worker:
@@ -119,14 +162,17 @@ class Run:
     def on_worker_exit(self, output: dict[str, Any]) -> None:
         """In the controller: a worker has gone and left ``output``; empty if it crashed."""
         self.gates.update(output.get(_GATES_OUTPUT, ()))
+        self.notes.extend(n for n in output.get(_NOTES_OUTPUT, ()) if n not in self.notes)
 
     def finish(self, session: pytest.Session) -> None:
         """Fail a run that lost a gate; write what was asked to be recorded."""
         if self._bench is not None:
+            self.notes.extend(self._bench.tools.executor.notes())
             self._bench.close()
         if self.worker:
             output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
             output[_GATES_OUTPUT] = sorted(self.gates)
+            output[_NOTES_OUTPUT] = self.notes
             return
         only_looked = session.config.option.collectonly or self.settings.plan
         stopped = session.shouldstop or session.shouldfail or only_looked
@@ -281,6 +327,11 @@ def start(config: pytest.Config) -> None:
     config.stash[RUN] = run
     if settings.record or settings.record_new:
         _refuse_recording(config, settings)
+    if settings.executor == "ray":
+        if config.getoption("numprocesses", None) or config.getoption("tx", None):
+            raise pytest.UsageError("--drlc-executor=ray spreads the run by itself: leave out -n")
+        if importlib.util.find_spec("ray") is None:
+            raise pytest.UsageError(NEEDS_RAY)
     if settings.plan and (config.getoption("numprocesses", None) or config.getoption("tx", None)):
         raise pytest.UsageError("--drlc-plan runs nothing: leave out -n")
     if any(path.suffix == ".html" for path in settings.report):
@@ -289,6 +340,10 @@ def start(config: pytest.Config) -> None:
         run.check_names()
     except DrlcError as error:
         raise pytest.UsageError(str(error)) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise pytest.UsageError(describe_os_error(error)) from None
     provide_benchmark(config)
     find_named_run(config)
     config.pluginmanager.register(run.comparison, "drlcompress-comparison")

@@ -127,6 +127,28 @@ class TorchScriptLoader:
         return load_torchscript(_existing(text), env, options.recording, options.interface)
 
 
+class TorchExportLoader:
+    """A ``torch.export`` file (``torch.export.save``)."""
+
+    def matches(self, text: str) -> bool:
+        """By its suffix."""
+        return Path(text).suffix.lower() == ".pt2"
+
+    def load(self, text: str, options: LoadOptions) -> Policy:
+        """The file, converted to ONNX.
+
+        Raises:
+            UntrustedPickleError: ``options`` do not allow to read it.
+            PolicyError: a file that cannot be read or converted, or does not fit.
+        """
+        from pytest_drlcompress.policies.torch_export import load_torch_export
+
+        env = options.env if options.recording else options.environment(text)
+        return load_torch_export(
+            _existing(text), env, options.recording, options.interface, trust=options.trust
+        )
+
+
 class TorchLoader:
     """``module:attribute``: a torch module in code that can be imported."""
 
@@ -146,7 +168,12 @@ class TorchLoader:
         return load_torch(text, env, recording=options.recording)
 
 
-FILE_LOADERS: tuple[PolicyLoader, ...] = (Sb3Loader(), OnnxLoader(), TorchScriptLoader())
+FILE_LOADERS: tuple[PolicyLoader, ...] = (
+    Sb3Loader(),
+    OnnxLoader(),
+    TorchScriptLoader(),
+    TorchExportLoader(),
+)
 
 
 def builtin_loaders(baselines: Path) -> tuple[PolicyLoader, ...]:

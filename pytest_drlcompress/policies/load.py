@@ -82,7 +82,7 @@ def _by_own(loader: PolicyLoader, text: str, options: LoadOptions) -> Policy:
         policy = loader.load(text, options)
     except DrlcError:
         raise
-    except Exception as error:  # user code
+    except (Exception, SystemExit) as error:  # user code
         raise PolicyError(f"{where} fails: {error!r}") from error
     if not isinstance(policy, Policy):
         raise PolicyError(f"{where} returned a {type(policy).__name__}, not a Policy")
@@ -102,5 +102,5 @@ def _unknown(text: str, baselines: Path) -> PolicyError:
     listing = ", ".join(known) or f"none under {baselines}"
     return PolicyError(
         f"policy {text!r} is not a baseline (known: {listing}), an SB3 .zip, an .onnx file, a"
-        f" TorchScript .pt, or module:attribute{guess}"
+        f" TorchScript .pt, a torch.export .pt2, or module:attribute{guess}"
     )

@@ -10,14 +10,17 @@ parameters, so that neither training nor pruning touches them.
 import inspect
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from msgspec import Meta
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.policies.part_layers import Floats, OneHot, Parts
+from pytest_drlcompress.reading.typed import ContentError, check
 
 Layer = dict[str, Any]
 
@@ -176,6 +179,9 @@ _LAYERS: MappingProxyType[str, tuple[type[nn.Module], tuple[str, ...]]] = Mappin
         "gelu": (nn.GELU, ()),
         "sigmoid": (nn.Sigmoid, ()),
         "hardtanh": (nn.Hardtanh, ("min_val", "max_val")),
+        "parts": (Parts, ("widths", "branches")),
+        "one_hot": (OneHot, ("sizes",)),
+        "floats": (Floats, ()),
         "pixels": (Pixels, ()),
         "normalize": (Normalize, ("size", "clip")),
         "scale": (Scale, ("size",)),
@@ -198,6 +204,30 @@ _LAYERS: MappingProxyType[str, tuple[type[nn.Module], tuple[str, ...]]] = Mappin
         "tanhshrink": (nn.Tanhshrink, ()),
     }
 )
+Size = Annotated[int, Meta(ge=0, le=2**31)]
+Sizes = Size | Annotated[list[Size], Meta(max_length=4096)]
+_VALUES: MappingProxyType[str, Any] = MappingProxyType(
+    {
+        "branch": list[dict[str, Any]],
+        "approximate": Literal["none", "tanh"],
+        "shape": Annotated[list[Size], Meta(max_length=16)],
+        "sizes": Annotated[list[Size], Meta(max_length=4096)],
+        **dict.fromkeys(
+            (
+                "min_val",
+                "max_val",
+                "clip",
+                "alpha",
+                "negative_slope",
+                "beta",
+                "threshold",
+            ),
+            float,
+        ),
+    }
+)
+"""What arguments of layers must be, where they are not ``Sizes``."""
+
 _NAMES = MappingProxyType({cls: name for name, (cls, _) in _LAYERS.items()})
 _SIZED_BY: MappingProxyType[type[nn.Module], str] = MappingProxyType(
     {Normalize: "mean", Scale: "factor", Rescale: "half_range", Clip: "low"}
@@ -244,17 +274,36 @@ def build(architecture: Sequence[Layer]) -> nn.Sequential:
             raise PolicyError(f"layer {position} is not described by an object: {layer!r}")
         arguments = dict(layer)
         name = arguments.pop("type", None)
-        if name not in _LAYERS:
+        if not isinstance(name, str) or name not in _LAYERS:
             raise PolicyError(
                 f"layer {position} has unknown type {name!r}; known: {', '.join(_LAYERS)}"
             )
-        if isinstance(arguments.get("branch"), list):
+        cls, known = _LAYERS[name]
+        _check_arguments(position, name, arguments, (*known, *_TUNABLE.get(cls, ())))
+        if "branch" in arguments:
             arguments["branch"] = build(arguments["branch"])
+        if isinstance(arguments.get("branches"), list):
+            arguments["branches"] = [build(branch) for branch in arguments["branches"]]
         try:
-            layers.append(_LAYERS[name][0](**arguments))
-        except (TypeError, ValueError, RuntimeError) as error:
+            layers.append(cls(**arguments))
+        except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
             raise PolicyError(f"layer {position} ({name}) cannot be built: {error}") from None
     return nn.Sequential(*layers)
+
+
+def _check_arguments(position: int, name: str, arguments: Layer, known: tuple[str, ...]) -> None:
+    """Only sizes and figures reach a layer: no device, no type, nothing that takes memory at once.
+
+    Raises:
+        PolicyError: an argument that it does not have, or a value of another kind or range.
+    """
+    for argument, value in arguments.items():
+        if argument not in known:
+            raise PolicyError(f"layer {position} ({name}) has no argument {argument!r}")
+        try:
+            check(value, _VALUES.get(argument, Sizes))
+        except ContentError as error:
+            raise PolicyError(f"layer {position} ({name}): {argument}: {error}") from None
 
 
 def normalize_layer(
@@ -263,7 +312,7 @@ def normalize_layer(
     """The layer equal to VecNormalize with these statistics (float64 arrays of one shape)."""
     layer = Normalize(mean.size, float(clip))
     with torch.no_grad():
-        layer.mean.copy_(torch.from_numpy(np.asarray(mean, np.float64).ravel()))
+        layer.mean.copy_(torch.from_numpy(np.array(mean, np.float64).ravel()))
         layer.scale.copy_(torch.from_numpy(1.0 / np.sqrt(np.asarray(variance).ravel() + epsilon)))
     return layer
 
@@ -301,6 +350,8 @@ def _describe(layer: nn.Module) -> Layer:
             described[argument] = int(getattr(layer, _SIZED_BY[type(layer)]).numel())
         elif argument == "branch":
             described[argument] = describe(getattr(layer, argument))
+        elif argument == "branches":
+            described[argument] = [describe(branch) for branch in getattr(layer, argument)]
         else:
             value = getattr(layer, argument)
             described[argument] = list(value) if isinstance(value, tuple) else value

@@ -9,8 +9,9 @@ from pytest_drlcompress.environments.recorded import Recording, recorded_spec
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.onnx_graph.choices import count_choices
 from pytest_drlcompress.policies.image_advice import image_advice
-from pytest_drlcompress.policies.onnx_interface import Adapted, Interface, adapt
+from pytest_drlcompress.policies.onnx_interface import Adapted, Interface
 from pytest_drlcompress.policies.onnx_read import read_onnx
+from pytest_drlcompress.policies.onnx_watch import adapt_watched
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.factory import make_runtime
 
@@ -84,11 +85,13 @@ def read_variant(path: Path, env: EnvSpec, interface: Interface) -> Adapted:
 
 
 def adapt_to(raw: bytes, env: EnvSpec | None, interface: Interface) -> Adapted:
-    """``adapt`` to the spaces of ``env``."""
+    """``adapt_watched`` to the spaces of ``env``."""
     if env is None:
-        return adapt(raw, interface)
+        return adapt_watched(raw, interface)
     shape, _, action = env.spaces
-    return adapt(raw, interface, shape, action.shape, discrete=action.discrete)
+    return adapt_watched(
+        raw, interface, shape, action.shape, discrete=action.discrete, parts=env.parts
+    )
 
 
 def _recorded_spec(model: bytes, recording: Recording) -> EnvSpec:

@@ -3,7 +3,8 @@
 Exporters differ in what they add: a value head and log probabilities beside the action, inputs
 that are constant in deployment (an action mask), an observation without a batch. What is
 deployed and measured is the graph from the observation to the action; what the action does not
-need is removed. A graph that is already so stays as it is, to the byte.
+need is removed. States that are carried from step to step follow both, in one order. A graph that
+is already so stays as it is, to the byte.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.utils import Extractor
 
 from pytest_drlcompress.core.errors import ArtifactError
+from pytest_drlcompress.environments.parts import Part
+from pytest_drlcompress.policies.onnx_parts import split_observation, takes_packed
+from pytest_drlcompress.policies.onnx_states import COUNTER, find_states, separate
 from pytest_drlcompress.runtime.onnxruntime import make_session
 
 _ACTIONS = ("action", "actions", "mean")
@@ -27,22 +31,29 @@ _OBSERVATIONS = ("observation", "observations", "obs", "obs_0", "input")
 class Interface:
     """What the user says of a graph's inputs and outputs.
 
-    ``output`` names the action (empty: chosen); ``constants`` are the values of other inputs.
+    ``output`` names the action (empty: chosen); ``constants`` are the values of other inputs,
+    ``links`` the outputs that states go on with, or ``step`` for the number of the step.
     """
 
     output: str = ""
     constants: Mapping[str, float] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, output: str, inputs: Sequence[str]) -> "Interface":
-        """From options: ``inputs`` are texts ``NAME=NUMBER``."""
-        pairs = (text.rpartition("=") for text in inputs)
-        return cls(output, {name: float(number) for name, _, number in pairs})
+        """From options: ``inputs`` are texts ``NAME=NUMBER``, ``NAME=step`` or ``NAME=OUTPUT``."""
+        constants, links = {}, {}
+        for name, _, value in (text.partition("=") for text in inputs):
+            try:
+                constants[name] = float(value)
+            except ValueError:
+                links[name] = value
+        return cls(output, constants, links)
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """``model`` has one input and one output; ``notes`` say what was chosen to get there."""
+    """``model`` has one input and one output, states aside; ``notes`` say what was chosen."""
 
     model: bytes
     notes: tuple[str, ...] = ()
@@ -55,11 +66,13 @@ def adapt(
     action: tuple[int, ...] | None = None,
     *,
     discrete: bool = False,
+    parts: Sequence[Part] = (),
 ) -> Adapted:
     """``model`` with one input ``(batch, *observation)`` and one output ``(batch, *action)``.
 
     ``observation`` and ``action`` are the shapes in the environment, ``None`` where there is none
-    to fit; ``discrete`` says whether its actions are integers.
+    to fit; ``discrete`` says whether its actions are integers, ``parts`` what its observations are
+    packed from, for each of which the graph may have an input.
 
     Raises:
         ArtifactError: ONNX Runtime cannot load or run it, or it is not clear which input is the
@@ -69,18 +82,32 @@ def adapt(
     notes: list[str] = []
     initialized = {tensor.name for tensor in work.graph.initializer}
     inputs = [value for value in work.graph.input if value.name not in initialized]
-    source = _choose_input(inputs, interface)
-    if len(inputs) > 1:
-        _fix_constants(work, source, inputs, interface, notes)
-    outputs = [value.name for value in work.graph.output]
+    states = find_states(
+        work,
+        inputs,
+        interface.links,
+        never=(*interface.constants, *_OBSERVATIONS, *_ACTIONS, interface.output),
+    )
+    others = [value for value in inputs if value.name not in states]
+    if parts and not takes_packed(_unsaid(others, interface), parts):
+        seen = _unsaid(others, interface)
+        source = split_observation(work, seen, parts)
+        others = [source, *(value for value in others if value not in seen)]
+        notes.append(f"inputs {', '.join(value.name for value in seen)} are given one observation")
+    else:
+        source = _choose_input(others, interface)
+    if len(others) > 1:
+        _fix_constants(work, source, others, interface, notes)
+    outputs = [value.name for value in work.graph.output if value.name not in states.values()]
     _fix_sizes(source, observation, notes)
     shape = _dimensions(source)
     single = _is_single(shape, observation)
     found = _run(work, source, shape)
-    sink = _choose_output(found, interface, action, discrete=discrete, single=single)
+    fits = {n: v for n, v in found.items() if n not in states.values() or n in interface.links}
+    sink = _choose_output(fits or found, interface, action, discrete=discrete, single=single)
     if len(outputs) > 1:
-        work = _only(work, source.name, sink)
         notes.append(f"output {sink!r} of {', '.join(outputs)}")
+    work = _ordered(work, source, sink, states, notes)
     if single:
         _add_batch(work, shape)
         notes.append(f"observation {source.name!r} has no batch: one is added")
@@ -88,21 +115,44 @@ def adapt(
     if target is None:
         target = got if single else got[1:]
     row = (1, *target)
-    if got != row:
-        if found[sink].size != np.prod(target, dtype=int):
-            return _finished(model, work, notes)  # the caller names both shapes
+    if got != row and found[sink].size == np.prod(target, dtype=int):  # else the caller refuses
         _reshape_output(work, row if single else (-1, *target))
         if not single:
             notes.append(f"output {sink!r} is reshaped from {list(got)} to {list(row)}")
-    return _finished(model, work, notes)
+    carried = [
+        f"input {name!r} counts the steps"
+        if interface.links.get(name) == COUNTER
+        else f"state {name!r} goes on with {following!r}"
+        for name, following in states.items()
+    ]
+    return Adapted(work.SerializeToString() if notes else model, (*notes, *carried))
 
 
-def _finished(model: bytes, work: onnx.ModelProto, notes: list[str]) -> Adapted:
-    return Adapted(work.SerializeToString() if notes else model, tuple(notes))
+def _ordered(
+    model: onnx.ModelProto,
+    source: Any,
+    sink: str,
+    states: Mapping[str, str],
+    notes: list[str],
+) -> onnx.ModelProto:
+    """The nodes between inputs and outputs that count, these in their order."""
+    following = [separate(model, sink) if name == sink else name for name in states.values()]
+    wanted = [source.name, *states], [sink, *following]
+    initialized = {tensor.name for tensor in model.graph.initializer}
+    given = (
+        [value.name for value in model.graph.input if value.name not in initialized],
+        [value.name for value in model.graph.output],
+    )
+    added = sink in states.values() or any(name.endswith(".next") for name in states.values())
+    if given == wanted and not added:
+        return model
+    if not notes:
+        notes.append(f"inputs {', '.join(wanted[0])}; outputs {', '.join(wanted[1])}")
+    return Extractor(model).extract_model(*wanted)
 
 
 def _choose_input(inputs: Sequence[Any], interface: Interface) -> Any:
-    left = [value for value in inputs if value.name not in interface.constants] or list(inputs)
+    left = _unsaid(inputs, interface) or list(inputs)
     if len(left) == 1:
         return left[0]
     # others without a value are named below
@@ -114,6 +164,11 @@ def _choose_input(inputs: Sequence[Any], interface: Interface) -> Any:
             f" --drlc-input={left[-1].name if left else 'time_step'}=0"
         )
     return usual[0]
+
+
+def _unsaid(inputs: Sequence[Any], interface: Interface) -> list[Any]:
+    """The inputs that have no value."""
+    return [value for value in inputs if value.name not in interface.constants]
 
 
 def _fix_sizes(source: Any, observation: tuple[int, ...] | None, notes: list[str]) -> None:
@@ -140,9 +195,9 @@ def _fix_constants(
             continue
         if value.name not in interface.constants:
             raise ArtifactError(
-                f"input {value.name!r} has no value beside the observation {source.name!r}: if it"
-                f" is constant, say it with --drlc-input={value.name}=NUMBER (a state that the"
-                " policy carries from step to step is not supported)"
+                f"input {value.name!r} has no value beside the observation {source.name!r}: say"
+                f" --drlc-input={value.name}=NUMBER if it is constant, =step if it is the number of"
+                " the step, =OUTPUT if it is a state that goes on with that output"
             )
         number = interface.constants[value.name]
         shape = [size if isinstance(size, int) else 1 for size in _dimensions(value)]
@@ -221,19 +276,21 @@ def _run(
         raise ArtifactError(
             f"input {source.name!r} has shape {shape}; every size but the batch must be fixed"
         )
-    dtype = helper.tensor_dtype_to_np_dtype(source.type.tensor_type.elem_type)
-    zero = np.zeros([size if isinstance(size, int) else 1 for size in shape], dtype)
+    initialized = {tensor.name for tensor in model.graph.initializer}
+    zeros = {
+        value.name: np.zeros(
+            [size if isinstance(size, int) else 1 for size in _dimensions(value)],
+            helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
+        )
+        for value in model.graph.input
+        if value.name not in initialized
+    }
     names = [output.name for output in session.get_outputs()]
     try:
-        return dict(zip(names, session.run(names, {source.name: zero}), strict=True))
+        return dict(zip(names, session.run(names, zeros), strict=True))
     except Exception as error:  # the bindings raise several unrelated classes
         text = " ".join(str(error).split())
         raise ArtifactError(f"the model fails on a zero observation: {text}") from None
-
-
-def _only(model: onnx.ModelProto, source: str, sink: str) -> onnx.ModelProto:
-    """The nodes between ``source`` and ``sink``."""
-    return Extractor(model).extract_model([source], [sink])
 
 
 def _add_batch(model: onnx.ModelProto, shape: list[Any]) -> None:

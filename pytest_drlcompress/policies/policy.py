@@ -41,6 +41,9 @@ class Policy:
             raise PolicyError(
                 f"policy {self.id!r} is an ONNX file; what changes the network itself needs the"
                 " torch policy (an SB3 zip, a baseline, or module:attribute)"
+                if not self.algorithm.startswith("recurrent")
+                else f"policy {self.id!r} is recurrent: it can be quantized after training (ptdq,"
+                " ptsq), and not trained or pruned"
             )
         return self.source
 
@@ -57,6 +60,17 @@ class Policy:
         return digest.hexdigest()
 
 
+def check_finite(policy_id: str, network: nn.Module) -> None:
+    """Check the weights of ``network``.
+
+    Raises:
+        PolicyError: one that is not finite.
+    """
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise PolicyError(f"policy {policy_id!r}: weights {name!r} contain NaN or infinity")
+
+
 def check_network(policy_id: str, env: EnvSpec, network: nn.Module) -> None:
     """Run ``network`` on two zero observations of ``env`` and check weights, shape and range.
 
@@ -64,15 +78,13 @@ def check_network(policy_id: str, env: EnvSpec, network: nn.Module) -> None:
         PolicyError: weights that are not finite, observations or actions that do not fit the
             environment, or an action outside the action space.
     """
-    for name, tensor in network.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise PolicyError(f"policy {policy_id!r}: weights {name!r} contain NaN or infinity")
+    check_finite(policy_id, network)
     shape, dtype, action = env.spaces
     observations = torch.zeros((2, *shape), dtype=torch.uint8 if dtype == np.uint8 else None)
     try:
         with torch.no_grad():
             actions = network(observations)
-    except RuntimeError as error:
+    except (Exception, SystemExit) as error:  # user code may be in it
         text = " ".join(str(error).split())
         raise PolicyError(
             f"policy {policy_id!r} does not fit environment {str(env)!r}, whose observations have"

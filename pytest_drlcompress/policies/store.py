@@ -2,7 +2,9 @@
 beside ``baseline.json`` (what the policy is). No pickle, no critic, no optimizer.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pytest_drlcompress.core.errors import BaselineError, PolicyError
-from pytest_drlcompress.core.files import sha256_of, write_atomic
+from pytest_drlcompress.core.files import settled, sha256_of, write_atomic
 from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.policies.network import build, describe
+from pytest_drlcompress.policies.network import Layer, build, describe
 from pytest_drlcompress.policies.policy import Policy, check_network
+from pytest_drlcompress.reading.baseline_file import check_baseline
+from pytest_drlcompress.reading.typed import ContentError, decode_json, read_json
 
 WEIGHTS = "policy.safetensors"
 RECORD = "baseline.json"
@@ -24,7 +28,14 @@ FORMAT = "pytest-drlcompress policy 1"
 
 
 def save_network(folder: Path, network: nn.Module) -> str:
-    """Write ``network`` to ``folder`` and return the SHA-256 of the file.
+    """Write ``network`` to ``folder`` and return the SHA-256 of the file; errors as below."""
+    content = network_bytes(network)
+    write_atomic(folder / WEIGHTS, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def network_bytes(network: nn.Module) -> bytes:
+    """``network`` as a file in the safe format; equal weights give equal bytes.
 
     Raises:
         PolicyError: the network is not a ``Sequential`` of known layers.
@@ -36,25 +47,28 @@ def save_network(folder: Path, network: nn.Module) -> str:
         )
     metadata = {"format": FORMAT, "architecture": json.dumps(describe(network))}
     tensors = {name: _compact(tensor) for name, tensor in network.state_dict().items()}
-    write_atomic(folder / WEIGHTS, _canonical(save(tensors, metadata)))
-    return sha256_of(folder / WEIGHTS)
+    return _canonical(save(tensors, metadata))
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """The content of ``baseline.json``.
 
     Raises:
-        BaselineError: the file is missing or not a JSON object.
+        BaselineError: the file is missing, or a field of it is not what it must be.
     """
     path = folder / RECORD
     try:
-        record = json.loads(path.read_text())
+        record: dict[str, Any] = read_json(path)
+        check_baseline(record)
     except FileNotFoundError:
         raise BaselineError(f"{folder} is not a baseline: it has no {RECORD}") from None
-    except (OSError, ValueError) as error:
+    except ContentError as error:
+        raise BaselineError(
+            f"{path} is incomplete or damaged: {error}; restore it, or train or import the policy"
+            " again"
+        ) from None
+    except OSError as error:
         raise BaselineError(f"{path} cannot be read: {error}") from None
-    if not isinstance(record, dict):
-        raise BaselineError(f"{path} does not hold a JSON object")
     return record
 
 
@@ -72,18 +86,14 @@ def load_policy(folder: Path) -> Policy:
         PolicyError: a network that does not fit the environment.
     """
     record = read_record(folder)
-    try:
-        environment, expected = str(record["environment"]), str(record["sha256"])
-    except KeyError as error:
-        raise BaselineError(f"{folder / RECORD} lacks {error}") from None
-    network = load_network(folder, expected)
-    env = EnvSpec.parse(environment)
+    network = load_network(folder, record["sha256"])
+    env = EnvSpec.parse(record["environment"])
     check_network(folder.name, env, network)
     return Policy(
         id=folder.name,
         env=env,
         source=network,
-        algorithm=str(record.get("algorithm", "")),
+        algorithm=record.get("algorithm", ""),
         origin=str(folder),
     )
 
@@ -95,6 +105,8 @@ def load_network(folder: Path, expected_sha256: str | None = None) -> nn.Sequent
         BaselineError: a missing or damaged file, or one with another hash than expected.
     """
     path = folder / WEIGHTS
+    if expected_sha256 is not None:
+        path = settled(path, lambda file: sha256_of(file) == expected_sha256)
     if not path.is_file():
         raise BaselineError(f"{folder} has no {WEIGHTS}")
     if expected_sha256 is not None and sha256_of(path) != expected_sha256:
@@ -107,11 +119,40 @@ def load_network(folder: Path, expected_sha256: str | None = None) -> nn.Sequent
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        network = build(json.loads(metadata["architecture"]))
+        architecture = decode_json(metadata["architecture"].encode(), list[dict[str, Any]])
+        _check_sizes(architecture, tensors)
+        network = build(architecture)
         network.load_state_dict(tensors)
-    except (SafetensorError, KeyError, ValueError, RuntimeError, PolicyError) as error:
-        raise BaselineError(f"{path} cannot be read: {error}") from None
+    except KeyError as error:
+        raise BaselineError(f"{path} cannot be read: its metadata lacks {error}") from None
+    except (SafetensorError, ContentError, OSError, RuntimeError, PolicyError) as error:
+        raise BaselineError(f"{path} cannot be read: {_one_line(error)}") from None
     return network.eval().requires_grad_(requires_grad=True)
+
+
+def _check_sizes(architecture: Sequence[Layer], tensors: Mapping[str, Tensor]) -> None:
+    """Hold the described network to the tensors at hand before it takes memory.
+
+    Raises:
+        PolicyError: unknown layers or arguments, a tensor too many, too few or of another shape
+            or kind.
+    """
+    with torch.device("meta"):
+        described = build(architecture).state_dict()
+    if odd := sorted(described.keys() ^ tensors.keys()):
+        raise PolicyError(f"its layers and tensors do not belong together: {odd[0]!r}")
+    for name, tensor in tensors.items():
+        if tensor.shape != described[name].shape:
+            raise PolicyError(
+                f"tensor {name!r} has shape {tuple(tensor.shape)}, its layer"
+                f" {tuple(described[name].shape)}"
+            )
+        if not tensor.is_floating_point():
+            raise PolicyError(f"tensor {name!r} is of type {tensor.dtype}, not of floats")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _compact(tensor: Tensor) -> Tensor:

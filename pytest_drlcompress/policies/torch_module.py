@@ -12,6 +12,7 @@ from pytest_drlcompress.core.errors import PolicyError
 from pytest_drlcompress.core.imports import current_directory_importable
 from pytest_drlcompress.environments.recorded import Recording, recorded_spec
 from pytest_drlcompress.environments.spec import EnvSpec
+from pytest_drlcompress.policies.part_layers import FromParts
 from pytest_drlcompress.policies.policy import Policy, check_network
 
 
@@ -22,7 +23,8 @@ def load_torch(
 
     The attribute is a ``torch.nn.Module``, or is called without arguments to get one. The
     module is imported, with the current directory on ``sys.path``: it is the user's code.
-    An empty ``policy_id`` becomes the attribute's name. Without ``env`` the module takes the
+    Where ``env`` gives Dict or Tuple observations, it gets tensors in the same form. An empty
+    ``policy_id`` becomes the attribute's name. Without ``env`` the module takes the
     observations of ``recording``.
 
     Raises:
@@ -40,6 +42,8 @@ def load_torch(
     if env is None:
         assert recording is not None
         env = spec_by_acting(text, network, recording)
+    if env.parts:
+        network = FromParts(network, env.parts).eval()
     check_network(identity, env, network)
     return Policy(id=identity, env=env, source=network, origin=text)
 
@@ -54,7 +58,7 @@ def spec_by_acting(text: str, network: nn.Module, recording: Recording) -> EnvSp
     try:
         with torch.no_grad():
             actions = network(torch.from_numpy(rows[:2])).numpy()
-    except Exception as error:  # user code
+    except (Exception, SystemExit) as error:  # user code
         raise PolicyError(
             f"policy {text!r} fails on recorded observations of shape {rows.shape[1:]}: {error!r}"
         ) from error
@@ -69,7 +73,7 @@ def _resolve(text: str, module_name: str, attribute: str) -> Any:
             f"policy {text!r}: {error}; it must be importable from the current directory or be"
             " installed"
         ) from error
-    except Exception as error:  # user code
+    except (Exception, SystemExit) as error:  # user code
         raise PolicyError(f"policy {text!r}: importing {module_name!r} fails: {error!r}") from error
     try:
         return reduce(getattr, attribute.split("."), module)
@@ -83,7 +87,7 @@ def _call(text: str, factory: Any) -> nn.Module:
         raise PolicyError(f"policy {text!r} is a {type(factory).__name__}, not {wanted}")
     try:
         made = factory()
-    except Exception as error:  # user code
+    except (Exception, SystemExit) as error:  # user code
         raise PolicyError(f"policy {text!r}: calling it fails: {error!r}") from error
     if not isinstance(made, nn.Module):
         raise PolicyError(f"policy {text!r} returned a {type(made).__name__}, not {wanted}")

@@ -1,6 +1,5 @@
 """Every baseline and training recipe as a line of a table, for a terminal or a document."""
 
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,8 @@ from pytest_drlcompress.core.files import sha256_of
 from pytest_drlcompress.gates.kinds import RETENTION
 from pytest_drlcompress.policies.load import baseline_ids
 from pytest_drlcompress.policies.store import RECORD, WEIGHTS
+from pytest_drlcompress.reading.baseline_file import FailureFile, TrainedSteps
+from pytest_drlcompress.reading.typed import ContentError, read_json
 from pytest_drlcompress.training.recipes import TrainingRecipe
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -202,34 +203,32 @@ def _trained(folder: Path) -> Row:
 def _failed(folder: Path) -> Row:
     path = folder / FAILURE
     try:
-        record = json.loads(path.read_text())
-        policy, training = record["policy"], record["training"]
-        return Row(
-            folder.name,
-            "not competent",
-            _sentence(str(record["reason"])),
-            mean=float(policy["mean"]),
-            deviation=float(policy["deviation"]),
-            length=float(policy["length"]),
-            random=float(policy["random"]),
-            zero=float(policy["zero"]),
-            published=training["published"],
-            steps=int(training["trained_steps"]),
-            seconds=float(training["seconds"]),
-            curve=_curve(training),
-        )
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise BaselineError(
-            f"{path} cannot be read ({type(error).__name__}: {error}): train the policy again"
-        ) from None
+        record = read_json(path, FailureFile)
+    except (OSError, ContentError) as error:
+        raise BaselineError(f"{path} cannot be read: {error}; train the policy again") from None
+    policy, training = record["policy"], record["training"]
+    return Row(
+        folder.name,
+        "not competent",
+        _sentence(record["reason"]),
+        mean=policy["mean"],
+        deviation=policy["deviation"],
+        length=policy["length"],
+        random=policy["random"],
+        zero=policy["zero"],
+        published=training["published"],
+        steps=training["trained_steps"],
+        seconds=training["seconds"],
+        curve=_curve(training),
+    )
 
 
 def _progress(work: Path) -> str:
     try:
-        state = json.loads((work / "state.json").read_text())
-        return f"{int(state['steps']):,} steps so far"
-    except (OSError, KeyError, TypeError, ValueError):
+        state = read_json(work / "state.json", TrainedSteps)
+    except (OSError, ContentError):
         return ""
+    return f"{state['steps']:,} steps so far"
 
 
 def _sentence(text: str) -> str:

@@ -6,7 +6,6 @@ on the machine (latency, energy) is compared by state alone unless both reports 
 processor.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from pytest_drlcompress.baselines.changes import find_change
 from pytest_drlcompress.core.errors import ReportError
 from pytest_drlcompress.core.verdict import RANK, State, Verdict
 from pytest_drlcompress.gates.kinds import GATE_KINDS, kind_of
+from pytest_drlcompress.reading.report_file import ReportFile
+from pytest_drlcompress.reading.typed import ContentError, check, read_json
 from pytest_drlcompress.reporting.table import figure_text
 
 SCHEMA_VERSION = 1
@@ -63,8 +64,8 @@ def read_report(path: Path) -> dict[str, Any]:
         ReportError: it cannot be read, or is no report of this version.
     """
     try:
-        report = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        report = read_json(path)
+    except (OSError, ContentError) as error:
         raise ReportError(f"{path} cannot be read: {error}") from None
     version = report.get("schema_version") if isinstance(report, dict) else None
     if version != SCHEMA_VERSION:
@@ -74,9 +75,9 @@ def read_report(path: Path) -> dict[str, Any]:
             " writes it"
         )
     try:
-        _verdicts(report)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ReportError(f"{path} is damaged ({type(error).__name__}: {error})") from None
+        check(report, ReportFile)
+    except ContentError as error:
+        raise ReportError(f"{path} is damaged: {error}") from None
     return dict(report)
 
 
@@ -88,7 +89,7 @@ def compare(
     ``tolerance`` is the relative change of a figure that still counts as the same.
     """
     before, after = _verdicts(old), _verdicts(new)
-    processors = {report.get("run", {}).get("processor") for report in (old, new)}
+    processors = {(report.get("run") or {}).get("processor") for report in (old, new)}
     same_machine = len(processors) == 1
     differences = []
     for key in sorted({*before, *after}):

@@ -6,7 +6,6 @@ are the training's own scratch files: SB3's ``load`` unpickles them, and nothing
 """
 
 import contextlib
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -18,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.core.files import write_json
+from pytest_drlcompress.reading.typed import ContentError, read_json
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -88,8 +88,8 @@ def only_one(training: str, work: Path) -> Iterator[None]:
 def read_state(folder: Path) -> TrainingState | None:
     """The state in ``folder``, or ``None`` where there is none that can be read."""
     try:
-        return TrainingState(**json.loads((folder / "state.json").read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        return TrainingState(**read_json(folder / "state.json", TrainingState))
+    except (OSError, ContentError, TypeError):  # an unknown field is a TypeError
         return None
 
 
@@ -136,9 +136,16 @@ def _write(
 
 
 def read_extra(folder: Path, state: TrainingState) -> dict[str, Any]:
-    """What the current checkpoint was given beyond the model; empty before the first."""
+    """What the current checkpoint was given beyond the model; empty before the first.
+
+    Raises:
+        TrainingError: it is damaged.
+    """
     path = folder / f"segment-{state.segment}" / _EXTRA
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    try:
+        return dict(read_json(path, dict[str, Any])) if path.exists() else {}
+    except (OSError, ContentError) as error:
+        raise TrainingError(f"{path} cannot be read: {error}; delete {folder}") from None
 
 
 def restore(

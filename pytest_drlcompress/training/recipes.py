@@ -4,7 +4,6 @@ import dataclasses
 import difflib
 import math
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.network import ACTIVATIONS
+from pytest_drlcompress.reading.typed import ContentError, read_toml
 
 ALGORITHMS = ("sac", "td3", "ddpg", "ppo", "trpo", "pqn", "distillation")
 OFF_POLICY = ("sac", "td3", "ddpg")
@@ -67,10 +67,10 @@ def read_recipes(path: Path) -> dict[str, TrainingRecipe]:
             impossible values.
     """
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        document = read_toml(path)
     except FileNotFoundError:
         raise TrainingError(f"there are no training recipes at {path}") from None
-    except (OSError, ValueError) as error:  # not UTF-8, or no TOML
+    except (OSError, ContentError) as error:
         raise TrainingError(f"{path} cannot be read: {error}") from None
     defaults = document.pop("defaults", {})
     _check_tables(path, document)

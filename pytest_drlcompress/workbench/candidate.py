@@ -1,6 +1,7 @@
 """The candidate: a policy and a variant of it, which every gate judges."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from pytest_drlcompress.compression.recipe import Step
 from pytest_drlcompress.compression.step import StepKind
 from pytest_drlcompress.compression.variant import Variant
 from pytest_drlcompress.core.artifact import Artifact
+from pytest_drlcompress.core.errors import ArtifactError, DrlcError
 from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.core.verdict import Verdict
 from pytest_drlcompress.measurement.action_error import ActionError, measure_action_error
@@ -26,6 +28,10 @@ class Candidate:
     def __init__(self, loaded: LoadedPolicy, variant: Variant) -> None:
         self.loaded = loaded
         self.variant = variant
+
+    def adopt(self, artifact: Artifact) -> None:
+        """``artifact`` is this variant's: it was made, or read, elsewhere."""
+        self.ready = self.artifact = artifact
 
     @property
     def id(self) -> str:
@@ -74,17 +80,28 @@ class Candidate:
             RecipeError: the recipe is not valid, or does not apply to this policy.
             BaselineError: the stored variant is damaged.
         """
+        if self.ready is not None:
+            return self.ready
+        assert self.variant.recipe is not None
+        return self.loaded.compressed(self.variant.recipe)
+
+    @cached_property
+    def ready(self) -> Artifact | None:
+        """The user's file or the stored artifact; ``None`` where it must be made.
+
+        Raises:
+            ArtifactError: the user's file cannot be read.
+            BaselineError: the stored variant is damaged.
+        """
         loaded, recipe = self.loaded, self.variant.recipe
         if recipe is None:
             assert self.variant.file is not None
             read = read_variant(self.variant.file, loaded.policy.env, loaded.tools.interface)
             notes = {"interface": list(read.notes)}
             return Artifact(read.model, self.policy, self.variant.id, notes)
-        if loaded.folder is not None:
-            stored = load_variant(loaded.folder, self.policy, str(recipe))
-            if stored is not None:
-                return stored
-        return loaded.compressed(recipe)
+        if loaded.folder is None:
+            return None
+        return load_variant(loaded.folder, self.policy, str(recipe))
 
     @cached_property
     def controller(self) -> Controller:
@@ -102,7 +119,8 @@ class Candidate:
         Raises:
             DrlcError: the artifact cannot be made or read.
         """
-        return fingerprint(self.artifact, self.id, self.loaded.exported, self.kinds)
+        with self.analysis():
+            return fingerprint(self.artifact, self.id, self.loaded.exported, self.kinds)
 
     def change_since(self, expected: Expectation) -> Change | None:
         """How the artifact differs from the one that was recorded; ``None`` if it does not.
@@ -126,6 +144,25 @@ class Candidate:
             loaded.probe_observations,
             loaded.policy.env.action,
         )
+
+    @contextlib.contextmanager
+    def analysis(self) -> Iterator[None]:
+        """What fails in it on a user's own file is that file's fault; on others it is ours.
+
+        Raises:
+            ArtifactError: instead of whatever was raised on a user's file.
+        """
+        try:
+            yield
+        except DrlcError:
+            raise
+        except Exception as error:  # graphs of any toolchain
+            if self.variant.file is None:
+                raise
+            text = " ".join(str(error).split()) or "no message"
+            raise ArtifactError(
+                f"{self.variant.file} cannot be analysed ({type(error).__name__}: {text})"
+            ) from error
 
     def verdict(self, gate: str, limit: float | None) -> partial[Verdict]:
         """A verdict of this candidate; what was found is left to the caller."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ from pytest_drlcompress.policies.onnx_interface import Interface
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.controller import Controller, Runtime
 from pytest_drlcompress.runtime.factory import make_runtime
+from pytest_drlcompress.runtime.recurrent import Recurrent, observations_of, unroll
 from pytest_drlcompress.workbench.calibration import (
     CALIBRATION_SEEDS,
     OwnRollouts,
@@ -97,6 +98,8 @@ class LoadedPolicy:
         self.record = record
         self.folder = folder
         self.tools = tools
+        # by disturbance, what was measured elsewhere
+        self.references: dict[str, Reference] = {}
         # per instance: a module-level cache would outlive the run
         self.reference: Callable[[str], Reference] = cache(self._reference)
         self.observations: Callable[[int, int], NDArray[Any]] = cache(self._observations)
@@ -142,6 +145,17 @@ class LoadedPolicy:
         if self.tools.recording is not None:
             return evenly(probe_part(self._recorded), _PROBE_OBSERVATIONS)
         return self.observations(PROBE_SEEDS, _PROBE_OBSERVATIONS)
+
+    @property
+    def probe_observation(self) -> NDArray[Any]:
+        """The first of them, on which single actions are timed."""
+        first: NDArray[Any] = observations_of(self.probe_observations[:1])[0]
+        return first
+
+    def has_reference(self, perturb: str) -> bool:
+        """Whether the record holds what ``reference`` gives."""
+        record = self.record
+        return record is not None and not perturb and same_environment(record.versions)
 
     def controller_of(self, artifact: Artifact) -> Controller:
         """What runs ``artifact``.
@@ -233,7 +247,7 @@ class LoadedPolicy:
         unit = None
         if perturbation.observation_noise:
             seen = self.observations(CALIBRATION_SEEDS, _PROBE_OBSERVATIONS)
-            unit = seen.std(axis=0, dtype=np.float64)
+            unit = observations_of(seen).std(axis=0, dtype=np.float64)
         return {"perturbation": perturbation, "observation_std": unit}
 
     @property
@@ -246,7 +260,13 @@ class LoadedPolicy:
     def _recorded(self) -> NDArray[Any]:
         assert self.tools.recording is not None
         shape, dtype = self.controller.observation_shape, self.controller.observation_dtype
-        return self.tools.recording.rows(shape, dtype)
+        recording, parts = self.tools.recording, self.policy.env.parts
+        if parts:
+            recording = recording.packed(parts)
+        rows, length = recording.rows(shape, dtype), recording.episode_length(shape)
+        return np.concatenate(
+            [self._with_states(rows[at : at + length]) for at in range(0, len(rows), length)]
+        )
 
     def _staged(self, steps: str) -> NetworkStage:
         registry = self.tools.registry
@@ -260,9 +280,10 @@ class LoadedPolicy:
         environment is not comparable: returns are then measured again, with the versions at
         hand, rather than held against it.
         """
-        record = self.record
-        if record is not None and not perturb and same_environment(record.versions):
-            return record.reference
+        if perturb in self.references:
+            return self.references[perturb]
+        if self.record is not None and self.has_reference(perturb):
+            return self.record.reference
         return self._measured_reference(perturb)
 
     def _measured_reference(self, perturb: str) -> Reference:
@@ -292,7 +313,10 @@ class LoadedPolicy:
         return reference
 
     def _observations(self, first_seed: int, count: int) -> NDArray[Any]:
-        """``count`` float32 (or uint8) observations, evenly spread over whole episodes."""
+        """``count`` float32 (or uint8) observations, evenly spread over whole episodes.
+
+        Those of a recurrent policy come with its states (``runtime.recurrent``).
+        """
         rows: list[NDArray[Any]] = []
         episodes, at_once = 0, episodes_per_sample(self.policy.env)
         while sum(map(len, rows)) < count:
@@ -306,8 +330,15 @@ class LoadedPolicy:
                 engines=self.tools.engines,
             ):
                 assert episode.observations is not None
-                rows.append(episode.observations)
+                rows.append(self._with_states(episode.observations))
             episodes += at_once
         seen = np.concatenate(rows)
         chosen = np.linspace(0, len(seen) - 1, count).round().astype(int)
-        return np.ascontiguousarray(seen[chosen], self.original.observation_dtype)
+        return np.ascontiguousarray(seen[chosen])
+
+    def _with_states(self, episode: NDArray[Any]) -> NDArray[Any]:
+        """The observations of an episode, as the fp32 policy takes them, with its states if any."""
+        original = self.original
+        if getattr(original, "states", ()):
+            return unroll(cast("Recurrent", original), episode)
+        return np.asarray(episode, original.observation_dtype)

@@ -4,11 +4,12 @@ One ``Workbench`` lives in a process for a whole run.
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
-from pytest_drlcompress.baselines.record import read_baseline_record
+from pytest_drlcompress.baselines.record import read_baseline_record, same_environment
 from pytest_drlcompress.baselines.variants import stored_recipes
 from pytest_drlcompress.compression.registry import Registry
 from pytest_drlcompress.compression.variant import Variant
@@ -17,7 +18,8 @@ from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.recorded import read_recording
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.cache import EpisodeCache, default_cache_path
-from pytest_drlcompress.evaluation.executors.factory import make_executor
+from pytest_drlcompress.evaluation.executors.base import Executor
+from pytest_drlcompress.evaluation.executors.factory import executor_of
 from pytest_drlcompress.policies.ids import unique_ids
 from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
 from pytest_drlcompress.policies.loader import PolicyLoader
@@ -31,11 +33,16 @@ DEFAULT_VARIANTS = ("fp32", "ptdq", "ptsq", "ptsq:equalize=true")
 """What is judged where nothing else is asked for."""
 
 
+def _to_standard_error(note: str) -> None:
+    print(f"warning: {note}", file=sys.stderr)
+
+
 class Workbench:
     """See the module.
 
     ``registry`` holds the run's compression steps, ``engines`` its engines, and ``loaders`` those
-    that a project adds to ours.
+    that a project adds to ours. ``executor`` is the one of another workbench, where there is one.
+    ``on_note`` is told what the user should know and nothing fails for.
     """
 
     def __init__(
@@ -44,16 +51,20 @@ class Workbench:
         registry: Registry,
         engines: Engines = OUR_ENGINES,
         loaders: Sequence[PolicyLoader] = (),
+        *,
+        executor: Executor | None = None,
+        on_note: Callable[[str], None] = _to_standard_error,
     ) -> None:
         self.settings = settings
         self._loaders = tuple(loaders)
+        self._on_note = on_note
         self.tools = Tools(
             settings,
             registry,
             engines,
             make_runtime(settings.runtime),
-            make_executor(workers=settings.workers or None),
-            EpisodeCache(default_cache_path()) if settings.cache else None,
+            executor or executor_of(settings),
+            EpisodeCache(default_cache_path(), on_note) if settings.cache else None,
             None if settings.observations is None else read_recording(settings.observations),
         )
         # per instance: a module-level cache would outlive the run
@@ -114,13 +125,15 @@ class Workbench:
         # a run's own policies are told apart; one that is loaded beside them keeps its id
         policy = self._policies.get(text) or self._read(text)
         folder = Path(policy.origin)
-        recorded = (folder / RECORD).is_file()
-        return LoadedPolicy(
-            policy,
-            read_baseline_record(folder) if recorded else None,
-            folder if recorded else None,
-            self.tools,
-        )
+        if not (folder / RECORD).is_file():
+            return LoadedPolicy(policy, None, None, self.tools)
+        record = read_baseline_record(folder)
+        if not same_environment(record.versions):
+            self._on_note(
+                f"{policy.id} was recorded with other versions of its environment, so its own"
+                " returns are measured again; `baselines --measure` records them"
+            )
+        return LoadedPolicy(policy, record, folder, self.tools)
 
     def _candidate(self, policy: str, variant: str) -> Candidate:
         return Candidate(self.load(policy), Variant(variant))

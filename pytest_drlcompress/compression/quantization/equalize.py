@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from pytest_drlcompress.core.errors import RecipeError
+from pytest_drlcompress.runtime.recurrent import feed, observations_of
 
 STRENGTH = 0.75
 """The exponent a: how much of the difficulty moves from the observation to the weights."""
@@ -79,11 +80,11 @@ def migration(
 def _input_of(proto: onnx.ModelProto, name: str, observations: NDArray[Any]) -> NDArray[Any]:
     """What reaches the first layer: the observation, or its normalised form."""
     if name == proto.graph.input[0].name:
-        return observations
+        return observations_of(observations)
     probe = onnx.ModelProto()
     probe.CopyFrom(proto)
     probe.graph.output.append(onnx.ValueInfoProto(name=name))
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(probe.SerializeToString(), options, ["CPUExecutionProvider"])
-    return np.asarray(session.run([name], {proto.graph.input[0].name: observations})[0])
+    return np.asarray(session.run([name], feed(session.get_inputs(), observations))[0])

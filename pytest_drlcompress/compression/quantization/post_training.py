@@ -30,9 +30,12 @@ from pytest_drlcompress.compression.recipe import Step
 from pytest_drlcompress.compression.step import Diagnosis, Observations, Result, StepKind
 from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.onnx_graph.placement import LINEAR
+from pytest_drlcompress.runtime.onnxruntime import make_session
+from pytest_drlcompress.runtime.recurrent import feed, one_by_one
 
 _STATIC = (*LINEAR, "MaxPool", "Add", "Relu", "Reshape", "Flatten")
 _CALIBRATION_BATCH = 256
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 
 def _ptdq(model: bytes, step: Step, observations: Observations) -> Result:
@@ -41,7 +44,9 @@ def _ptdq(model: bytes, step: Step, observations: Observations) -> Result:
         model, provenance = _equalized(model, observations, int(step.options["samples"]))
     with tempfile.TemporaryDirectory() as folder:
         prepared, target = _prepare(model, Path(folder))
-        if any(node.op_type == "Conv" for node in onnx.load(prepared).graph.node):
+        graph = onnx.load(prepared).graph
+        _refuse_recurrent(graph, _RECURRENT - {"LSTM"}, "", "ptdq")
+        if any(node.op_type == "Conv" for node in graph.node):
             # ConvInteger finds each tensor's range at run time and is slower than fp32
             raise RecipeError(
                 "ONNX Runtime has no fast convolution with ranges found at run time, so ptdq would"
@@ -52,7 +57,7 @@ def _ptdq(model: bytes, step: Step, observations: Observations) -> Result:
             target,
             weight_type=QuantType.QUInt8,
             per_channel=bool(step.options["per_channel"]),
-            op_types_to_quantize=["MatMul", "Gemm"],
+            op_types_to_quantize=["MatMul", "Gemm", "LSTM"],
         )
         return Result(target.read_bytes(), provenance)
 
@@ -86,6 +91,7 @@ def quantize_statically(
     with tempfile.TemporaryDirectory() as folder:
         prepared, target = _prepare(model, Path(folder))
         graph = onnx.load(prepared).graph
+        _refuse_recurrent(graph, _RECURRENT, "ptdq", "ptsq")
         convolutions = [node.input[1] for node in graph.node if node.op_type == "Conv"]
         linear = [node.input[1] for node in graph.node if node.op_type in LINEAR]
         channels = linear if per_channel else convolutions
@@ -93,7 +99,7 @@ def quantize_statically(
         quantize_static(
             prepared,
             target,
-            _Reader(graph.input[0], calibration),
+            _Reader(prepared, calibration),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QUInt8,
@@ -179,15 +185,32 @@ def _pixel_range(graph: onnx.GraphProto) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def _refuse_recurrent(
+    graph: onnx.GraphProto, operators: frozenset[str], other: str, name: str
+) -> None:
+    """Refuse ``operators``, which ``name`` would leave in fp32; ``other`` is what could do it."""
+    found = sorted({node.op_type for node in graph.node} & operators)
+    if not found:
+        return
+    kernel = f"ONNX Runtime has no integer kernel for {' and '.join(found)} in {name}"
+    lstm_only = other and found == ["LSTM"]
+    raise RecipeError(
+        f"{kernel}, which would leave it in fp32: "
+        + (f"use {other}" if lstm_only else "export it as single steps (LSTMCell, GRUCell)")
+    )
+
+
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
     """Feeds equal batches: the histogram calibrators fail on a ragged last one."""
 
-    def __init__(self, source: onnx.ValueInfoProto, observations: NDArray[Any]) -> None:
-        name, rows = source.name, source.type.tensor_type.shape.dim[0].dim_value
-        batch = rows or min(_CALIBRATION_BATCH, len(observations))
+    def __init__(self, model: Path, observations: NDArray[Any]) -> None:
+        inputs = make_session(model.read_bytes()).get_inputs()
+        fixed = isinstance(rows := inputs[0].shape[0], int) or one_by_one(inputs)
+        batch = (rows if isinstance(rows, int) else 1) if fixed else _CALIBRATION_BATCH
+        batch = min(batch, len(observations))
         whole = len(observations) // batch * batch
         batches = observations[:whole].reshape(-1, batch, *observations.shape[1:])
-        self._feeds: Iterator[dict[str, NDArray[Any]]] = iter([{name: rows} for rows in batches])
+        self._feeds: Iterator[dict[str, NDArray[Any]]] = (feed(inputs, rows) for rows in batches)
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         return next(self._feeds, None)
@@ -220,8 +243,11 @@ def _between_linear_layers(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes from the first to the last linear layer.
 
     Normalisation before and squashing, rescaling or clipping after them stay in fp32: they cost
-    next to nothing and the action's last digits are made there.
+    next to nothing and the action's last digits are made there. So do the sums of a recurrent cell:
+    what it remembers would be rounded in every step.
     """
     linear = [i for i, node in enumerate(graph.node) if node.op_type in LINEAR]
     inside = graph.node[linear[0] : linear[-1] + 1]
-    return [node.name for node in inside if node.op_type in _STATIC]
+    recurrent = len(graph.output) > 1
+    wanted = [kind for kind in _STATIC if not (kind == "Add" and recurrent)]
+    return [node.name for node in inside if node.op_type in wanted]

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pytest_drlcompress.core.errors import DrlcError, EpisodeError
+from pytest_drlcompress.core.errors import EpisodeError
 from pytest_drlcompress.core.threads import ONE_THREAD
 from pytest_drlcompress.evaluation.executors.base import (
     PATIENCE_S,
@@ -29,6 +29,7 @@ from pytest_drlcompress.evaluation.executors.base import (
     SeedShare,
     Stopped,
     Work,
+    portable,
     report,
 )
 
@@ -206,10 +207,7 @@ class _Server:
 
 
 def _portable(message: Message | _Signal) -> Message | _Signal:
-    """``message`` as something that pickles: foreign exceptions may not."""
-    if isinstance(message, Exception) and not isinstance(message, DrlcError):
-        return EpisodeError(f"a worker process failed: {message!r}")
-    return message
+    return portable(message) if isinstance(message, Exception) else message
 
 
 def _cause(code: int) -> str:

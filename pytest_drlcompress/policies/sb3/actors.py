@@ -27,6 +27,7 @@ from pytest_drlcompress.policies.network import (
     clip_layer,
     squash_layers,
 )
+from pytest_drlcompress.policies.recurrent_network import LstmCell
 from pytest_drlcompress.policies.sb3.zip import OTHER_WAYS, Sb3Zip
 
 Layers = list[nn.Module]
@@ -34,6 +35,7 @@ Activation = Callable[[], nn.Module]
 M = TypeVar("M", nn.Linear, nn.Conv2d)
 
 ON_POLICY = "stable_baselines3.common.policies"
+RECURRENT = "sb3_contrib.common.recurrent.policies"
 _MODULES = MappingProxyType(
     {
         "stable_baselines3.sac.policies": "sac",
@@ -41,6 +43,7 @@ _MODULES = MappingProxyType(
         "stable_baselines3.dqn.policies": "dqn",
         "sb3_contrib.tqc.policies": "tqc",
         "sb3_contrib.qrdqn.policies": "qrdqn",
+        RECURRENT: "recurrentppo",
         ON_POLICY: "",
     }
 )
@@ -52,7 +55,7 @@ _ACTIVATION = re.compile(
 
 _EXTRACTORS = tuple(
     f"<class 'stable_baselines3.common.torch_layers.{name}'>"
-    for name in ("FlattenExtractor", "NatureCNN")
+    for name in ("FlattenExtractor", "NatureCNN", "CombinedExtractor")
 )
 _NATURE_CNN = MappingProxyType({"cnn.0": (8, 4), "cnn.2": (4, 2), "cnn.4": (3, 1)})
 """Kernel size and stride of Nature CNN's convolutions (their shapes do not tell the stride)."""
@@ -84,10 +87,13 @@ def algorithm_of(saved: Sb3Zip) -> str:
     return "a2c" if "normalize_advantage" in saved.data and "batch_size" not in saved.data else ""
 
 
-def actor_layers(saved: Sb3Zip, action: ActionSpec) -> tuple[Layers, Layers]:
+def actor_layers(
+    saved: Sb3Zip, action: ActionSpec, front: Callable[[str], Layers]
+) -> tuple[Layers, Layers]:
     """The features extractor (empty for flat observations) and the rest of the actor.
 
-    The rest ends with what brings its output into ``action``.
+    ``front`` gives the extractor whose tensors have a prefix (``nature_cnn``, or
+    ``combined.combined``). The rest ends with what brings its output into ``action``.
 
     Raises:
         PolicyError: tensors, an activation, or a number of outputs that do not fit.
@@ -130,11 +136,34 @@ def actor_layers(saved: Sb3Zip, action: ActionSpec) -> tuple[Layers, Layers]:
                 f"layers of {first.out_features} outputs and {second.in_features} inputs follow"
                 f" each other, so something this file does not show runs between; {OTHER_WAYS}"
             )
-    return _extractor(saved, extractor), [*_join(linears, _activation(saved)), *head]
+    return front(extractor), [*_join(linears, _activation(saved)), *head]
+
+
+def lstm_cells(saved: Sb3Zip) -> list[LstmCell]:
+    """The layers of the LSTM between the features extractor and the rest; none in most actors.
+
+    Raises:
+        PolicyError: tensors that are not those of a plain LSTM.
+    """
+    found = dict(_below(saved, "lstm_actor"))
+    cells: list[LstmCell] = []
+    while f"weight_ih_l{len(cells)}" in found:
+        layer = f"l{len(cells)}"
+        weights = [found.pop(f"weight_{kind}_{layer}", torch.empty(0)) for kind in ("ih", "hh")]
+        width = weights[0].shape[0] // 4
+        if [w.ndim for w in weights] != [2, 2] or weights[1].shape != (4 * width, width):
+            raise saved.error(f"layer {layer} of its LSTM is not a plain one; {OTHER_WAYS}")
+        biases = [
+            found.pop(f"bias_{kind}_{layer}", torch.zeros(4 * width)) for kind in ("ih", "hh")
+        ]
+        cells.append(LstmCell(*map(_filled, weights, biases)))
+    if found:
+        raise saved.error(f"its LSTM has tensors {sorted(found)}; {OTHER_WAYS}")
+    return cells
 
 
 def _activation(saved: Sb3Zip) -> Activation:
-    default = "Tanh" if saved.policy_module == ON_POLICY else "ReLU"
+    default = "Tanh" if saved.policy_module in (ON_POLICY, RECURRENT) else "ReLU"
     text = saved.policy_kwargs.get("activation_fn", f"torch.nn.modules.activation.{default}")
     match = _ACTIVATION.fullmatch(str(text))
     if match is None or match["name"] not in ACTIVATIONS:
@@ -212,16 +241,35 @@ def _mean_over_quantiles(saved: Sb3Zip, last: nn.Linear, actions: int) -> nn.Lin
     return _filled(weight, last.bias.detach().reshape(-1, actions).mean(0))
 
 
-def _extractor(saved: Sb3Zip, prefix: str) -> Layers:
+def check_extractor(saved: Sb3Zip) -> None:
+    """Refuse a features extractor of the user's own.
+
+    Raises:
+        PolicyError: its class is not one of SB3's.
+    """
     named = saved.policy_kwargs.get("features_extractor_class", _EXTRACTORS[0])
-    found = _below(saved, prefix)
-    names = {name for name in found if not name.startswith(("cnn.", "linear.0."))}
-    if named not in _EXTRACTORS or names:
+    if named not in _EXTRACTORS:
         raise saved.error(
             f"its features extractor {str(named)!r} is neither flat nor Nature CNN; {OTHER_WAYS}"
         )
+
+
+def nature_cnn(saved: Sb3Zip, prefix: str) -> Layers:
+    """The features extractor of tensors below ``prefix``: Nature CNN, or nothing where it is flat.
+
+    Raises:
+        PolicyError: tensors that are not Nature CNN's.
+    """
+    check_extractor(saved)
+    found = _below(saved, prefix)
     if not found:
         return []
+    names = {name for name in found if not name.startswith(("cnn.", "linear.0."))}
+    if names:
+        raise saved.error(
+            f"its features extractor has tensors {sorted(names)[:4]}, which are not Nature CNN's;"
+            f" {OTHER_WAYS}"
+        )
     layers: Layers = []
     for name, (kernel, stride) in _NATURE_CNN.items():
         weight, bias = _weight_and_bias(saved, f"{prefix}.{name}")

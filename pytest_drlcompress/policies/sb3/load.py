@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import gymnasium as gym
@@ -13,10 +14,20 @@ from torch import nn
 from pytest_drlcompress.core.errors import PolicyError
 from pytest_drlcompress.environments.recorded import RecordedSpec
 from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
+from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.policies.image_advice import image_advice
-from pytest_drlcompress.policies.network import ChannelsFirst, Pixels, normalize_layer
-from pytest_drlcompress.policies.policy import Policy, check_network
-from pytest_drlcompress.policies.sb3.actors import actor_layers, algorithm_of
+from pytest_drlcompress.policies.network import ChannelsFirst, Pixels, Reshape, normalize_layer
+from pytest_drlcompress.policies.onnx_file import check_model
+from pytest_drlcompress.policies.part_layers import Floats
+from pytest_drlcompress.policies.policy import Policy, check_finite, check_network
+from pytest_drlcompress.policies.recurrent_network import RecurrentNetwork
+from pytest_drlcompress.policies.sb3.actors import (
+    actor_layers,
+    algorithm_of,
+    lstm_cells,
+    nature_cnn,
+)
+from pytest_drlcompress.policies.sb3.combined import combined
 from pytest_drlcompress.policies.sb3.vecnormalize import Statistics, read_vecnormalize
 from pytest_drlcompress.policies.sb3.zip import OTHER_WAYS, Sb3Zip, read_zip
 
@@ -26,9 +37,9 @@ def load_sb3(
 ) -> Policy:
     """The deterministic policy of an SB3 model saved at ``path``, acting in ``env``.
 
-    Reads SAC, TQC, TD3, DDPG, PPO, A2C, TRPO, DQN and QR-DQN. The action bounds are those of
-    ``env``; where the file's own are readable they must be the same. ``vecnormalize`` is the
-    pickle with the observation statistics, which is read only with ``trust``. An empty
+    Reads SAC, TQC, TD3, DDPG, PPO, A2C, TRPO, DQN, QR-DQN and RecurrentPPO. The action bounds are
+    those of ``env``; where the file's own are readable they must be the same. ``vecnormalize`` is
+    the pickle with the observation statistics, which is read only with ``trust``. An empty
     ``policy_id`` becomes ``algorithm-environment``.
 
     Raises:
@@ -47,17 +58,31 @@ def policy_from_zip(
     """``load_sb3`` of a zip that has been read."""
     algorithm = algorithm_of(saved)
     _check_spaces(saved, env)
-    extractor, body = actor_layers(saved, env.action)
-    layers = [*extractor, *body]
-    if not extractor:
-        _check_width(saved, env, layers)
     statistics = None if vecnormalize is None else read_vecnormalize(vecnormalize, trust=trust)
-    front = _preprocessing(saved, env, layers)
-    if statistics is not None and statistics.enabled:
-        front.append(_normalization(saved, env, statistics, images=bool(extractor)))
-    network = nn.Sequential(*front, *layers).eval()
+    if env.parts:
+        front_of = partial(combined, saved, parts=env.parts, statistics=statistics)
+    else:
+        front_of = partial(nature_cnn, saved)
+    extractor, body = actor_layers(saved, env.action, front_of)
+    cells = lstm_cells(saved)
+    layers = [*extractor, *(cell.input for cell in cells[:1]), *body]
+    if not (extractor or env.parts):
+        _check_width(saved, env, layers)
+    if env.parts:
+        front: list[nn.Module] = []
+        _check_features(saved, env, extractor, cells[0].input if cells else body[0])
+    elif statistics is not None and statistics.enabled:
+        front = _normalization(saved, env, statistics, images=bool(extractor))
+    else:
+        front = _preprocessing(saved, env, layers)
     identity = policy_id or f"{algorithm or saved.path.stem.lower()}-{env_name(env)}"
-    check_network(identity, env, network)
+    network: nn.Module | bytes
+    if cells:
+        before, after = nn.Sequential(*front, *extractor), nn.Sequential(*body)
+        network = _steps(identity, env, RecurrentNetwork(before, cells, after).eval())
+    else:
+        network = nn.Sequential(*front, *layers).eval()
+        check_network(identity, env, network)
     return Policy(
         id=identity,
         env=env,
@@ -71,6 +96,15 @@ def policy_from_zip(
             "vecnormalize": "" if vecnormalize is None else vecnormalize.name,
         },
     )
+
+
+def _steps(identity: str, env: EnvSpec, network: RecurrentNetwork) -> bytes:
+    """A recurrent actor as ONNX, which is what is quantized, run and judged."""
+    check_finite(identity, network)
+    shape, dtype, _ = env.spaces
+    model = export_onnx(network, shape, dtype, network.states)
+    check_model(f"policy {identity!r}", env, model)
+    return model
 
 
 def spec_of(saved: Sb3Zip) -> RecordedSpec:
@@ -107,10 +141,10 @@ def env_name(env: EnvSpec) -> str:
 def _check_spaces(saved: Sb3Zip, env: EnvSpec) -> None:
     shape, dtype, action = env.spaces
     observed, acted = saved.space("observation_space"), saved.space("action_space")
-    if observed.kind not in (None, "Box"):
+    kind = env.observation_kind
+    if observed.kind not in (None, kind):
         raise saved.error(
-            f"it was trained on {observed.kind} observations, of which only Box is supported;"
-            f" {OTHER_WAYS}"
+            f"it was trained on {observed.kind} observations; environment {str(env)!r} gives {kind}"
         )
     if not shape:
         raise saved.error(
@@ -152,6 +186,8 @@ def _check_spaces(saved: Sb3Zip, env: EnvSpec) -> None:
                     f" {str(env)!r} are {_short(here)} (a wrapper that rescales actions must be"
                     " part of the environment)"
                 )
+    if kind != "Box":
+        return
     if (
         observed.shape is not None
         and len(observed.shape) > 1
@@ -162,7 +198,13 @@ def _check_spaces(saved: Sb3Zip, env: EnvSpec) -> None:
             f"it was trained on observations of shape {observed.shape}; environment {str(env)!r}"
             f" gives {shape}{image_advice(env, observed.shape)}"
         )
-    if observed.dtype is not None and (observed.dtype == "uint8") != (dtype == np.uint8):
+    # VecNormalize makes floats of images
+    normalized = dtype == np.uint8 and len(shape) == 3 and observed.dtype == "float32"
+    if (
+        observed.dtype is not None
+        and (observed.dtype == "uint8") != (dtype == np.uint8)
+        and not normalized
+    ):
         raise saved.error(
             f"it was trained on {observed.dtype} observations; environment {str(env)!r} gives"
             f" {dtype}"
@@ -237,18 +279,47 @@ def _is_image(saved: Sb3Zip, env: EnvSpec) -> bool:
 
 def _normalization(
     saved: Sb3Zip, env: EnvSpec, statistics: Statistics, *, images: bool
-) -> nn.Module:
-    if images or env.spaces[1] == np.uint8:
-        raise saved.error(f"VecNormalize of images or bytes is not supported; {OTHER_WAYS}")
-    width = int(np.prod(env.observation_shape))
+) -> list[nn.Module]:
+    """What SB3 does before the first layer behind VecNormalize, which also makes floats of bytes.
+
+    Pixels are then not divided by 255.
+    """
+    shape, dtype, _ = env.spaces
+    if _transposed(saved, env):
+        raise saved.error(
+            "VecNormalize of images that are transposed is not supported: give the environment"
+            f" channels first, or {OTHER_WAYS}"
+        )
+    width = int(np.prod(shape))
     if statistics.mean.size != width:
         raise PolicyError(
-            f"{statistics.path}: statistics of {statistics.mean.size} observations;"
+            f"{statistics.path}: statistics of {statistics.mean.size or 'a Dict of'} observations;"
             f" environment {str(env)!r} gives {width}"
         )
-    return normalize_layer(
+    layer = normalize_layer(
         statistics.mean, statistics.variance, epsilon=statistics.epsilon, clip=statistics.clip
     )
+    return [
+        *([Floats()] if dtype == np.uint8 else []),
+        *([nn.Flatten()] if len(shape) != 1 else []),
+        layer,
+        *([Reshape(shape)] if images else []),
+    ]
+
+
+def _check_features(
+    saved: Sb3Zip, env: EnvSpec, extractor: list[nn.Module], first: nn.Module
+) -> None:
+    assert isinstance(first, nn.Linear)
+    shape, dtype, _ = env.spaces
+    blank = torch.zeros((1, *shape), dtype=torch.uint8 if dtype == np.uint8 else torch.float32)
+    with torch.no_grad():
+        given = nn.Sequential(*extractor)(blank).shape[1]
+    if first.in_features != given:
+        raise saved.error(
+            f"the policy takes {first.in_features} features; the observations of environment"
+            f" {str(env)!r} give {given}"
+        )
 
 
 def _short(values: "np.typing.NDArray[np.floating]") -> str:

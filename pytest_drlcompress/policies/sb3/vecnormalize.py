@@ -3,7 +3,8 @@
 A pickle is a program, so it is read only when the user says so. Even then nothing it names
 is imported or called: NumPy's arrays are decoded here, from their raw bytes, and every other
 class or function becomes an inert stand-in. What a VecNormalize refers to (``gym`` spaces of
-2021, random generators) need therefore not be installed.
+2021, random generators) need therefore not be installed. And that is done in a watched process,
+which gives back arrays: what opcodes can still do (take memory, change the stand-ins) ends there.
 """
 
 import io
@@ -11,14 +12,20 @@ import math
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_drlcompress.core.errors import PolicyError, UntrustedPickleError
+from pytest_drlcompress.core.errors import DrlcError, PolicyError, UntrustedPickleError
+from pytest_drlcompress.reading.typed import ContentError, read_bytes
+from pytest_drlcompress.reading.watched import WatchedError, run_watched
+
+_SECONDS = 10.0
+_MAX_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,9 @@ class Statistics:
     """``clip((x - mean) / sqrt(variance + epsilon), -clip, clip)`` of one flat observation.
 
     ``mean`` and ``variance`` are float64 of one size; ``enabled`` is ``norm_obs``, and where
-    it is ``False`` the arrays are empty and observations pass as they are.
+    it is ``False`` the arrays are empty and observations pass as they are. Of a dictionary of
+    observations the arrays are empty, too, and ``by_key`` holds those of each key that is
+    normalized (``norm_obs_keys``).
     """
 
     path: Path
@@ -35,6 +44,7 @@ class Statistics:
     epsilon: float
     clip: float
     enabled: bool
+    by_key: Mapping[str, "Statistics"] = field(default_factory=dict)
 
 
 def find_vecnormalize(path: Path) -> Path | None:
@@ -57,8 +67,7 @@ def read_vecnormalize(path: Path, *, trust: bool) -> Statistics:
 
     Raises:
         UntrustedPickleError: ``trust`` is ``False``; nothing has been read.
-        PolicyError: no such file, not a VecNormalize, one of a Dict observation, or
-            statistics that are not finite.
+        PolicyError: no such file, not a VecNormalize, or statistics that are not finite.
     """
     if not path.is_file():
         raise PolicyError(f"{path}: no such file (VecNormalize statistics)")
@@ -68,14 +77,35 @@ def read_vecnormalize(path: Path, *, trust: bool) -> Statistics:
             " where these VecNormalize statistics come from, or --drlc-vecnormalize=none to go"
             " without them"
         )
+    order = msgspec.msgpack.encode((str(path), _read(path)))
     try:
-        root = _Decoder(io.BytesIO(path.read_bytes())).load()
-        return _statistics(path, root)
-    except PolicyError:
-        raise
-    except Exception as error:  # a damaged pickle fails in any opcode
-        text = " ".join(str(error).split())
-        raise PolicyError(f"{path}: not a readable VecNormalize pickle: {text}") from None
+        found = run_watched(f"{__name__}:decode_statistics", order, _SECONDS)
+    except WatchedError as error:
+        raise PolicyError(f"{path}: not a readable VecNormalize pickle: {error}") from None
+    except DrlcError as error:
+        raise PolicyError(str(error)) from None
+    mean, variance, epsilon, clip, enabled = msgspec.msgpack.decode(
+        found, type=tuple[bytes, bytes, float, float, bool]
+    )
+    return Statistics(
+        path, np.frombuffer(mean), np.frombuffer(variance), epsilon, clip, enabled=enabled
+    )
+
+
+def decode_statistics(payload: bytes) -> bytes:
+    """The watched task: from a pickle's bytes to those of its arrays."""
+    path, raw = msgspec.msgpack.decode(payload, type=tuple[str, bytes])
+    told = _statistics(Path(path), _Decoder(io.BytesIO(raw)).load())
+    return msgspec.msgpack.encode(
+        (told.mean.tobytes(), told.variance.tobytes(), told.epsilon, told.clip, told.enabled)
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_bytes(path, _MAX_BYTES)
+    except (OSError, ContentError) as error:
+        raise PolicyError(f"{path}: cannot be read: {error}") from None
 
 
 def _statistics(path: Path, root: Any) -> Statistics:
@@ -84,15 +114,17 @@ def _statistics(path: Path, root: Any) -> Statistics:
         found = root.origin if isinstance(root, _Inert) else type(root).__name__
         raise PolicyError(f"{path}: holds {found}, not a VecNormalize")
     epsilon, clip = _number(state.get("epsilon", 1e-8)), _number(state.get("clip_obs", 10.0))
+    empty = np.zeros(0)
     if not state["norm_obs"]:
-        empty = np.zeros(0)
         return Statistics(path, empty, empty, epsilon, clip, enabled=False)
     moments = state.get("obs_rms")
     if isinstance(moments, Mapping):
-        raise PolicyError(
-            f"{path}: statistics of Dict observations ({', '.join(map(str, moments))}); only Box"
-            " is supported"
-        )
+        by_key = {str(k): _moments(path, m, epsilon, clip) for k, m in moments.items()}
+        return Statistics(path, empty, empty, epsilon, clip, enabled=True, by_key=by_key)
+    return _moments(path, moments, epsilon, clip)
+
+
+def _moments(path: Path, moments: Any, epsilon: float, clip: float) -> Statistics:
     values = moments.state if isinstance(moments, _Inert) else None
     if not isinstance(values, Mapping) or not {"mean", "var"} <= set(values):
         raise PolicyError(f"{path}: its observation statistics (obs_rms) are not readable")

@@ -6,25 +6,29 @@ which is what these functions read.
 """
 
 import io
-import json
 import pickle
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from msgspec import Meta
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.reading.sizes import MAX_MODEL_BYTES, check_members
+from pytest_drlcompress.reading.typed import ContentError, check, decode_python_json
 
 OTHER_WAYS = "load it as module:attribute, or export it to an .onnx file and give that"
 """What to do with a policy this package cannot rebuild from its zip."""
+
+_MAX_DATA_BYTES = 256 * 2**20
+_Shape = Annotated[list[Annotated[int, Meta(ge=1, le=2**31)]], Meta(max_length=16)]
 
 _MAPPINGS = ("dict", "collections.OrderedDict", "collections.defaultdict")
 
@@ -101,13 +105,25 @@ class Sb3Zip:
         )
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The keys of a saved Dict space; none of another, or where they are not readable."""
+        raw = self.data.get("observation_space")
+        text = raw.get("spaces") if isinstance(raw, dict) else None
+        if not isinstance(text, str):
+            return ()
+        return tuple(re.findall(r"['\"]([^'\"]+)['\"]: [A-Z]", text))
+
+    @property
     def saw_vecnormalize(self) -> bool:
         """Whether the model certainly learned behind ``VecNormalize``.
 
         On-policy algorithms keep the un-normalised observation for ``VecNormalize`` alone;
         off-policy ones always keep one, so theirs tells nothing.
         """
-        on_policy = self.policy_module == "stable_baselines3.common.policies"
+        on_policy = self.policy_module in (
+            "stable_baselines3.common.policies",
+            "sb3_contrib.common.recurrent.policies",
+        )
         return on_policy and self.data.get("_last_original_obs") is not None
 
 
@@ -124,19 +140,21 @@ def read_zip(path: Path) -> Sb3Zip:
         with zipfile.ZipFile(path) as archive:
             _check_whole(archive)
             names = set(archive.namelist())
-            missing = [name for name in ("data", "policy.pth") if name not in names]
-            if missing:
-                raise PolicyError(
-                    f"{path}: no {missing[0]!r} inside, so this is not a Stable-Baselines3 model;"
-                    f" it holds {_listing(names)}"
-                )
+            _check_names(path, names)
+            _check_size(path, archive, "data", _MAX_DATA_BYTES)
+            _check_size(path, archive, "policy.pth", MAX_MODEL_BYTES)
             data, policy = archive.read("data"), archive.read("policy.pth")
             version_file = "_stable_baselines3_version"
-            version = archive.read(version_file).decode() if version_file in names else ""
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            version = ""
+            if version_file in names:
+                _check_size(path, archive, version_file, 1024)
+                version = archive.read(version_file).decode()
+    except PolicyError:
+        raise
+    except (zipfile.BadZipFile, EOFError) as error:
         raise PolicyError(f"{path}: not a zip file, or damaged: {error}") from None
-    except (OSError, RuntimeError, NotImplementedError, UnicodeDecodeError) as error:
-        raise PolicyError(f"{path}: cannot be read: {error}") from None
+    except Exception as error:  # zipfile and its decompressors raise whatever they meet
+        raise PolicyError(f"{path}: cannot be read: {_first_line(error)}") from None
     return Sb3Zip(path, _read_data(path, data), _read_tensors(path, policy), version.strip())
 
 
@@ -148,17 +166,33 @@ def _check_whole(archive: zipfile.ZipFile) -> None:
 
 def _read_data(path: Path, raw: bytes) -> dict[str, Any]:
     try:
-        data = json.loads(raw)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise PolicyError(f"{path}: 'data' inside is not valid JSON: {error}") from None
+        data = decode_python_json(raw)
+    except ContentError as error:
+        raise PolicyError(f"{path}: 'data' inside is {error}") from None
     if not isinstance(data, dict):
         raise PolicyError(f"{path}: 'data' inside is not a JSON object")
     return data
 
 
+def _check_names(path: Path, names: set[str]) -> None:
+    missing = [name for name in ("data", "policy.pth") if name not in names]
+    if missing:
+        raise PolicyError(
+            f"{path}: no {missing[0]!r} inside, so this is not a Stable-Baselines3 model; it holds"
+            f" {_listing(names)}"
+        )
+
+
+def _check_size(path: Path, archive: zipfile.ZipFile, name: str, limit: int) -> None:
+    size = archive.getinfo(name).file_size
+    if size > limit:
+        raise PolicyError(f"{path}: {name!r} inside has {size:,} bytes, more than {limit:,}")
+
+
 def _read_tensors(path: Path, raw: bytes) -> dict[str, Tensor]:
     where = f"{path}: 'policy.pth' inside"
     try:
+        _check_torch_file(raw)
         tensors = torch.load(io.BytesIO(raw), weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         foreign = re.search(r"GLOBAL (\S+)", str(error))
@@ -172,13 +206,43 @@ def _read_tensors(path: Path, raw: bytes) -> dict[str, Tensor]:
     if not isinstance(tensors, dict):
         raise PolicyError(f"{where} holds a {type(tensors).__name__}, not named tensors")
     for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
-            raise PolicyError(f"{where}: {name!r} is not a dense tensor")
+        if not isinstance(name, str):
+            raise PolicyError(f"{where} names a tensor by {type(name).__name__}, not by text")
+        if problem := _tensor_problem(tensor):
+            raise PolicyError(f"{where}: {name!r} {problem}")
     return dict(tensors)
 
 
+def _check_torch_file(raw: bytes) -> None:
+    """``torch.save`` stores; it compresses nothing, so that nothing unpacks to more than ``raw``.
+
+    Files of torch before 1.6 are no zips.
+
+    Raises:
+        ValueError: a member that would.
+    """
+    if raw[:2] == b"PK":
+        with zipfile.ZipFile(io.BytesIO(raw)) as inner:
+            check_members(inner.infolist(), len(raw))
+
+
+def _tensor_problem(tensor: Any) -> str:
+    """Why ``tensor`` is no weight of a network; empty if it is one."""
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+        return "is not a dense tensor"
+    if tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
+        kind = "quantized" if tensor.is_quantized else f"{tensor.dtype} on {tensor.device}"
+        return f"is {kind}, not a plain tensor with values"
+    if tensor.ndim and not tensor.numel():
+        return f"is empty: its shape is {tuple(tensor.shape)}"
+    held = tensor.untyped_storage().nbytes() // tensor.element_size()
+    if tensor.numel() > held:
+        return f"has {tensor.numel():,} elements, of which the file holds {held:,}"
+    return ""
+
+
 def _is_mapping(type_text: Any) -> bool:
-    return type_text is None or type_text in {f"<class '{name}'>" for name in _MAPPINGS}
+    return type_text is None or type_text in [f"<class '{name}'>" for name in _MAPPINGS]
 
 
 def _class_name(type_text: Any) -> str | None:
@@ -187,16 +251,19 @@ def _class_name(type_text: Any) -> str | None:
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
-    if isinstance(value, list) and all(isinstance(size, int) for size in value):
-        return tuple(value)
-    return None
+    try:
+        check(value, _Shape)
+    except ContentError:
+        return None
+    return tuple(value)
 
 
 def _integer(value: Any) -> int | None:
     try:
-        return int(value)
-    except (TypeError, ValueError):
+        found = int(value)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return found if abs(found) <= 2**53 else None
 
 
 def _bound(raw: Mapping[str, Any], name: str) -> NDArray[np.float64] | None:
