@@ -45,7 +45,7 @@ def store_variant(folder: Path, artifact: Artifact, made: Mapping[str, Any]) -> 
     policy_sha256 = read_record(folder)["sha256"]
     write_described(
         {path: zstandard.ZstdCompressor(level=_LEVEL).compress(artifact.model)},
-        _about(path),
+        description_path(path),
         {
             "policy": artifact.policy,
             "policy_sha256": policy_sha256,
@@ -65,7 +65,7 @@ def load_variant(folder: Path, policy: str, recipe: str) -> Artifact | None:
         BaselineError: the file is missing or not the one its JSON describes, or that is damaged.
     """
     path = variant_path(folder, recipe)
-    about = _about(path)
+    about = description_path(path)
     if not about.exists():
         return None  # nothing says what a file without one is: compressed anew
     try:
@@ -126,6 +126,6 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def _about(path: Path) -> Path:
+def description_path(path: Path) -> Path:
     """The JSON file beside a stored variant."""
     return path.with_name(path.name.replace(".onnx.zst", ".json"))
