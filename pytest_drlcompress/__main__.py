@@ -21,6 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
         costs,
         export,
         import_policy,
+        reproduce,
         search,
         sparsity,
         sweep,
@@ -38,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("costs", costs, "what variants cost: microseconds, bytes, estimated energy"),
         ("compress", compress, "write the ONNX file that a recipe makes of a policy"),
         ("export", export, "write a policy as C99 for a microcontroller, and check it"),
+        ("reproduce", reproduce, "make both papers' tables and figures, ours beside theirs"),
         ("search", search, "find the smallest artifact within budgets that keeps the return"),
         (
             "sparsity",

@@ -23,7 +23,7 @@ class Report:
 
     ``options`` are those that another run of a gate needs, ``not_run`` the gates that were
     collected and gave no result (a run that stopped early), ``settings``, ``versions`` and
-    ``processor`` what figures depend on.
+    ``processor`` what figures depend on. ``films`` are what ``playback.film`` made.
     """
 
     judged: tuple[Judged, ...]
@@ -38,6 +38,7 @@ class Report:
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     processor: str
+    films: tuple[Mapping[str, Any], ...] = ()
 
     def command(self, test: str) -> str:
         """The command that runs ``test`` alone, as it was run."""
@@ -111,6 +112,7 @@ def make_report(
         settings=asked,
         versions=current_versions(),
         processor=processor_id()[:SHORT],
+        films=tuple(pictures for _, pictures in sorted(results.films.items())),
     )
 
 
