@@ -32,6 +32,10 @@ from pytest_drlcompress.workbench.loaded import LoadedPolicy, Tools
 DEFAULT_VARIANTS = ("fp32", "ptdq", "ptsq", "ptsq:equalize=true")
 """What is judged where nothing else is asked for."""
 
+IMAGE_VARIANTS = ("fp32", "ptsq")
+"""The same of a policy that sees images: ``ptdq`` refuses convolutions, ``equalize`` has nothing
+to even out."""
+
 
 def _to_standard_error(note: str) -> None:
     print(f"warning: {note}", file=sys.stderr)
@@ -95,7 +99,8 @@ class Workbench:
         if loaded.folder is not None:
             brought += stored_recipes(loaded.folder)
         chosen = [variant for variant in brought if not wanted or variant in wanted]
-        return list(dict.fromkeys([*DEFAULT_VARIANTS, *chosen]))
+        default = IMAGE_VARIANTS if loaded.policy.env.images else DEFAULT_VARIANTS
+        return list(dict.fromkeys([*default, *chosen]))
 
     def close(self) -> None:
         """End the worker processes."""
