@@ -11,7 +11,7 @@ from typing import Any
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import BaselineError
 from pytest_drlcompress.core.files import settled, sha256_of, write_described
-from pytest_drlcompress.policies.store import read_record
+from pytest_drlcompress.policies.record_file import read_record
 from pytest_drlcompress.reading.baseline_file import VariantFile
 from pytest_drlcompress.reading.typed import ContentError, read_json
 
