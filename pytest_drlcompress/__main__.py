@@ -24,6 +24,7 @@ _COMMANDS = (
     ("costs", "costs", "what variants cost: microseconds, bytes, estimated energy"),
     ("compress", "compress", "write the ONNX file that a recipe makes of a policy"),
     ("export", "export", "write a policy as C99 for a microcontroller, and check it"),
+    ("reproduce", "reproduce", "make both papers' tables and figures, ours beside theirs"),
     ("search", "search", "find the smallest artifact within budgets that keeps the return"),
     ("sparsity", "sparsity", "measure a policy at rising sparsity, with and without QAT"),
 )

@@ -12,8 +12,9 @@ NAME = "pytest_drlcompress"
 ROOT = Path(pytest_drlcompress.__file__).parent
 ORDER = (
     "core", "reading", "environments", "codegen", "runtime", "onnx_graph", "policies", "evaluation",
+    "playback",
     "compression", "measurement", "baselines", "testing", "workbench", "training",
-    "gates", "reporting", "frontier", "plugin", "cli",
+    "gates", "reporting", "frontier", "papers", "plugin", "cli",
 )  # fmt: skip
 
 

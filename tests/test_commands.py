@@ -12,7 +12,7 @@ NUMBERS = {
     "sweep trpo-hopper": ("--min-retention", "--max-episodes", "--ratios"),
     "sparsity trpo-hopper --out=cells": ("--min-retention", "--max-episodes", "--levels"),
     "compare old.json new.json": ("--tolerance",),
-    "train sac-hopper": ("--jobs",),
+    "train sac-hopper": ("--cores", "--episodes", "--jobs"),
     "baselines": ("--episodes", "--workers"),
     "export trpo-hopper fp32 --out=c": ("--vectors",),
     "search trpo-hopper": ("--min-retention", "--max-episodes", "--minutes"),

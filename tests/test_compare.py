@@ -119,8 +119,11 @@ def test_a_changed_artifact_is_explained(compared):
         ("no JSON", "cannot be read"),
         ("[]", "has no schema version; this version reads 1"),
         ('{"schema_version": 2}', "has schema version 2; this version reads 1"),
-        ('{"schema_version": 1}', "is damaged (KeyError: 'verdicts')"),
-        ('{"schema_version": 1, "verdicts": [{}]}', "is damaged (KeyError: 'gate')"),
+        ('{"schema_version": 1}', "is damaged: Object missing required field verdicts"),
+        (
+            '{"schema_version": 1, "verdicts": [{}]}',
+            "is damaged: verdicts[0]: Object missing required field gate",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line(tmp_path, capsys, content, message):

@@ -45,7 +45,7 @@ def run(folder, *options, **environment):
     )  # fmt: skip
     found = json.loads(report.read_text()) if report.exists() else {"verdicts": []}
     for verdict in found["verdicts"]:
-        del verdict["details"]["seconds"]
+        del verdict["details"]["seconds"], verdict["command"]
     return ended, found["verdicts"]
 
 

@@ -4,6 +4,8 @@ import json
 import shutil
 
 import pytest
+import zstandard
+from test_planted_changes import CONFTEST
 
 from conftest import ROOT
 from pytest_drlcompress.__main__ import main
@@ -13,7 +15,7 @@ from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import BaselineError
 from pytest_drlcompress.core.settings import default_settings
-from pytest_drlcompress.measurement.sparsity import measure_sparsity
+from pytest_drlcompress.measurement.sparsity import measure_sparsity, off_schedule
 from pytest_drlcompress.workbench.workbench import Workbench
 
 OPTIONS = "steps=20,rounds=1,samples=300"
@@ -33,7 +35,7 @@ def stored(baselines):
         Artifact(b"onnx", "trpo-hopper", "sparse@95+qat", {"a": 1}),
         {"how": "in training"},
     )
-    assert path.name == "sparse@95+qat.onnx"
+    assert path.name == "sparse@95+qat.onnx.zst"
     return path
 
 
@@ -51,8 +53,11 @@ def test_what_is_stored_is_found(baselines, stored):
 
 
 def test_a_changed_file_is_an_error(baselines, stored):
-    stored.write_bytes(b"other")
+    stored.write_bytes(zstandard.compress(b"other"))
     with pytest.raises(BaselineError, match=r"is not the file that .* describes"):
+        load(baselines)
+    stored.write_bytes(b"no zstd")
+    with pytest.raises(BaselineError, match="cannot be used"):
         load(baselines)
     stored.unlink()
     with pytest.raises(BaselineError, match="cannot be used"):
@@ -136,3 +141,73 @@ def test_recipes_that_begin_alike_share_that_work_and_nothing_else(baselines):
         alone = fresh.load("trpo-hopper").compressed(parse_recipe(recipe))
         assert alone.sha256 == shared.sha256
         assert alone.provenance == shared.provenance
+
+
+LINEAR = """
+    from pytest_drlcompress.compression.pruning.schedule import CubicSchedule
+
+    def linear(self, step):
+        return self.final * min(max((step - self.start) / (self.end - self.start), 0.0), 1.0)
+
+    patch.setattr(CubicSchedule, "at", linear)
+"""
+
+UNIFORM = """
+    import numpy as np
+    from pytest_drlcompress.compression.pruning import distribution
+
+    patch.setattr(
+        distribution, "layer_densities", lambda shapes, share, name: np.full(len(shapes), 1 - share)
+    )
+"""
+
+
+@pytest.fixture
+def with_stored(suites):
+    """The suites, with one stored sparse variant of the baseline; nothing asks for it by name."""
+    folder = ["--baselines", str(suites.path / "baselines")]
+    assert main(["compress", "trpo-hopper", RECIPE, "--store", *folder]) == 0
+    return suites
+
+
+def rows(suites, *options):
+    return suites.runpytest("suites/test_sparsity_schedule.py::test_sparsity", *options)
+
+
+def test_stored_variants_are_judged_and_planted_bugs_turn_their_rows_red(with_stored):
+    result = rows(with_stored)
+    result.assert_outcomes(passed=5)
+    result.stdout.fnmatch_lines(["*sparse@60:rounds=1*60.0%*"])
+    rows(with_stored, "--drlc-stored=qat").assert_outcomes(passed=4)
+    for change, message in (
+        (LINEAR, "*[Tt]he schedule is not the one it was pruned on: at step *"),
+        (UNIFORM, "*has * nonzero weights, erdos-renyi allows *"),
+    ):
+        with_stored.makeconftest(CONFTEST.format(change=change))
+        result = rows(with_stored)
+        result.assert_outcomes(passed=4, failed=1)
+        result.stdout.fnmatch_lines([message])
+
+
+def test_a_variant_made_under_a_planted_schedule_is_red(with_stored):
+    """Made by wrong code and judged by right code: the formula stands in the gate, too."""
+    path = with_stored.path / "baselines/trpo-hopper/variants"
+    (about,) = path.glob("*.json")
+    facts = json.loads(about.read_text())
+    made = facts["provenance"]["sparse"]
+    assert made["prunings"][-1][2] == pytest.approx(0.6, abs=1e-3)
+    half = len(made["prunings"]) // 2
+    made["prunings"][half][2] = made["prunings"][half][1] = 0.3
+    about.write_text(json.dumps(facts))
+    result = rows(with_stored)
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(["*of the weights were zero; the cubic schedule says*"])
+
+
+def test_a_pruning_off_the_schedule_is_found():
+    schedule = {"final": 0.9, "start": 0.0, "interval": 10.0, "count": 4}
+    right = [(10.0 * k, 0.0, 0.9 * (1 - (1 - k / 4) ** 3)) for k in range(5)]
+    assert off_schedule(schedule, right, 1000) == ""
+    late = [(step, 0.0, reached - 0.0021 * (step == 20)) for step, _, reached in right]
+    assert "at step 20" in off_schedule(schedule, late, 1000)
+    assert "were not all made" in off_schedule(schedule, right[:-1], 1000)

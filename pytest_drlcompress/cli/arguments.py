@@ -8,7 +8,7 @@ from typing import Any
 from pytest_drlcompress.core.option_values import output_folder, read_value
 from pytest_drlcompress.core.settings import OPTIONS, Settings, default_settings
 
-_OF_ALL = ("policies", "variants")
+_OF_ALL = ("policies", "variants", "stored")
 """Fields that a command names in its own way: as arguments, or separated by commas."""
 
 

@@ -103,30 +103,13 @@ def measure_cell(candidate: "Candidate") -> dict[str, Any]:
 
     These are ``None`` where the baseline brings the variant: its making was not measured here.
     """
-    from pytest_drlcompress.gates.budgets import Budgets
-    from pytest_drlcompress.gates.retention import judge_retention
-    from pytest_drlcompress.measurement.size import measure_size
-    from pytest_drlcompress.measurement.sparsity import measure_sparsity
+    from pytest_drlcompress.papers.measure import measure_variant
 
-    artifact = candidate.artifact
-    verdict = judge_retention(candidate, Budgets())
-    size, sparsity = measure_size(artifact.model), measure_sparsity(artifact.model)
     return {
-        "policy": verdict.policy,
+        "policy": candidate.policy,
         "recipe": candidate.recipe,
-        "retention": {**verdict.to_json(), "details": {}},
-        "sizes": {
-            "nnz_claim": size.nnz_claim,
-            "entropy_bound": size.entropy_bound,
-            "stripped_zstd": size.stripped_zstd,
-            "artifact": size.artifact,
-            "resident": size.initializers,
-        },
-        "zeros": sparsity.total,
-        "zeros_by_layer": dict(sparsity.by_layer),
-        "cpu_seconds": None if artifact.cpu_seconds is None else round(artifact.cpu_seconds, 1),
-        "sha256": artifact.sha256,
-        "provenance": dict(artifact.provenance),
+        "provenance": dict(candidate.artifact.provenance),
+        **measure_variant(candidate),
     }
 
 

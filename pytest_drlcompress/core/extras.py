@@ -19,6 +19,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "matplotlib": "plot",
         "mujoco": "mujoco",
         "onnxscript": "torch",
+        "PIL": "plot",
         "pyarrow": "parquet",
         "pynvml": "energy",
         "ray": "ray",

@@ -32,6 +32,7 @@ class Settings:
     output: str
     inputs: tuple[str, ...]
     variants: tuple[str, ...]
+    stored: tuple[str, ...]
     min_retention: float
     alpha: float
     max_episodes: int
@@ -51,6 +52,7 @@ class Settings:
     record_new: bool
     record_anyway: bool
     report: tuple[Path, ...]
+    film: str
     sweep: bool
     plan: bool
     cache: bool
@@ -71,7 +73,7 @@ class Settings:
 
     def rerun_options(self) -> list[str]:
         """What was given on the command line and another run of the same gates needs, too."""
-        once = ("report", "record", "record_new", "record_anyway", "plan")
+        once = ("report", "film", "record", "record_new", "record_anyway", "plan")
         texts = []
         for option in OPTIONS:
             if option.field not in self.from_cli or option.field in once:
@@ -170,6 +172,12 @@ OPTIONS = (
         str, (), multiple=True, metavar="RECIPE|FILE",
     ),
     Option(
+        "stored",
+        "which of the variants that a baseline brings (stored beside it, or recorded) are judged"
+        " beside the default ones where no variant is asked for; repeatable (default: all)",
+        str, (), multiple=True, metavar="RECIPE",
+    ),
+    Option(
         "min_retention", "share of the baseline's return to keep (default 0.90)",
         number(0, 10, closed=True), 0.90, metavar="SHARE",
     ),
@@ -257,6 +265,12 @@ OPTIONS = (
         "write a report at the end of the run, in the form that the suffix names: .html, .md or"
         " .json; repeatable",
         report_path, (), multiple=True, metavar="PATH",
+    ),
+    Option(
+        "film",
+        "of which retention gates an .html report shows an episode of baseline and candidate side"
+        " by side: failures (default), all or none",
+        one_of(("failures", "all", "none")), "failures", metavar="WHICH",
     ),
     Option(
         "sweep", "run the pruning sweeps, which take minutes for each policy", str, False, flag=True

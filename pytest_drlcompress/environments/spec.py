@@ -26,6 +26,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec as EnvRegistration
 from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import EnvironmentSpecError, OptionTextError
@@ -248,6 +249,14 @@ class EnvSpec:
                 )
             env = TimeFeatureWrapper(env, max_steps=self.time_feature)
         return env
+
+    @property
+    def registration(self) -> EnvRegistration | None:
+        """What Gymnasium must know in another process, of what a conftest.py or a test registered.
+
+        ale-py registers its games itself, and would say that they are there already.
+        """
+        return None if self.atari else gym.registry.get(self.id)
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -15,22 +15,28 @@ class DistinctEpisodes:
 
     def __init__(self) -> None:
         self._kinds: set[tuple[float, int]] = set()
-        self._episodes = 0
+        self._totals: list[tuple[float, int]] = []
 
     @property
     def count(self) -> int:
         """Different pairs of return and length."""
         return len(self._kinds)
 
+    @property
+    def median_seed(self) -> int | None:
+        """The seed of the episode with the median return: the one to look at."""
+        ordered = sorted(self._totals)
+        return ordered[len(ordered) // 2][1] if ordered else None
+
     def total(self, episode: Episode) -> float:
         """The return of ``episode``, which is counted."""
         self._kinds.add((episode.total, episode.length))
-        self._episodes += 1
+        self._totals.append((episode.total, episode.seed))
         return episode.total
 
     def warning(self) -> str:
         """For the user, where at most a third of the episodes differ; else empty."""
-        if self._episodes < _FEW or self.count > self._episodes / 3:
+        if len(self._totals) < _FEW or self.count > len(self._totals) / 3:
             return ""
         return (
             f" Only {self.count} of these episodes differ in return or length: an environment"

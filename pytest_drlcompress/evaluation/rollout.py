@@ -156,8 +156,7 @@ class _Work:
     engine: Engine | None
 
     def __getstate__(self) -> dict[str, Any]:
-        # an environment that a conftest.py or a test registered is unknown to a fresh process
-        return {**vars(self), "engine": None, "registered": gym.registry.get(self.spec.id)}
+        return {**vars(self), "engine": None, "registered": self.spec.registration}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         registered = state.pop("registered")

@@ -71,6 +71,7 @@ def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
     details = {
         **verdict.details,
         "distinct_episodes": seen.count,
+        "median_seed": seen.median_seed,
         "engine": f"{loaded.engine.name} ({loaded.engine.reason})",
         "watched": loaded.engine.may_hang,
         "not_cached": loaded.identity.reason,

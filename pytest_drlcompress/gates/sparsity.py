@@ -1,14 +1,19 @@
 """Is an artifact as sparse as it was asked to be? Knows nothing of pytest."""
 
+from collections.abc import Sequence
+
 from pytest_drlcompress.compression.pruning.distribution import kept_in_total, layer_counts
+from pytest_drlcompress.compression.pruning.schedule import CubicSchedule
 from pytest_drlcompress.compression.step import SparsityTarget
-from pytest_drlcompress.core.errors import ArtifactError
+from pytest_drlcompress.core.errors import ArtifactError, RecipeError
 from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.gates.budgets import Budgets
 from pytest_drlcompress.gates.kinds import SPARSITY
-from pytest_drlcompress.measurement.sparsity import short_name, sparsity_of
+from pytest_drlcompress.measurement.sparsity import off_schedule, short_name, sparsity_of
 from pytest_drlcompress.onnx_graph.weights import layer_weights
 from pytest_drlcompress.workbench.candidate import Candidate
+
+_ROUNDING = 1e-6
 
 
 def judge_sparsity(candidate: Candidate, budgets: Budgets) -> Verdict:
@@ -16,7 +21,8 @@ def judge_sparsity(candidate: Candidate, budgets: Budgets) -> Verdict:
 
     That is the marker's ``target_sparsity``; else what the recipe's own steps aim at, their
     distribution over the layers included. More zeros than asked for are welcome (rounding to
-    integers makes some). Without either, the sparsity is measured and held to nothing.
+    integers makes some). Without either, the sparsity is measured and held to nothing. Where the
+    artifact says how it was pruned, every pruning is held to the cubic schedule.
     """
     aim = _target(candidate)
     target = budgets.target_sparsity
@@ -51,6 +57,8 @@ def judge_sparsity(candidate: Candidate, budgets: Budgets) -> Verdict:
         ]
         if over:
             state, reason = State.FAIL, f"{'; '.join(over)}. {reason}"
+    if missed := _off_schedule(candidate, found.weights):
+        state, reason = State.FAIL, f"{missed[0].upper()}{missed[1:]}. {reason}"
     if target is None:
         reason = f"No sparsity was asked for. {reason}"
     return verdict(
@@ -65,6 +73,30 @@ def judge_sparsity(candidate: Candidate, budgets: Budgets) -> Verdict:
             "nonzero": found.nonzero,
         },
     )
+
+
+def _off_schedule(candidate: Candidate, weights: int) -> str:
+    """Which pruning was not on the schedule, by its formula or by the code as it is now."""
+    made = candidate.artifact.provenance.get("sparse", {})
+    schedule, prunings = made.get("schedule"), made.get("prunings")
+    if not schedule or not prunings:
+        return ""
+    try:
+        now = CubicSchedule(**schedule)
+        again = [(step, scheduled, now.at(step)) for step, scheduled, _ in prunings]
+        return off_schedule(schedule, prunings, weights) or _changed(again)
+    except (TypeError, ValueError, KeyError, RecipeError) as error:
+        return f"the record of its prunings cannot be read ({error})"
+
+
+def _changed(prunings: Sequence[tuple[float, float, float]]) -> str:
+    for step, scheduled, now in prunings:
+        if abs(scheduled - now) > _ROUNDING:
+            return (
+                f"the schedule is not the one it was pruned on: at step {step:,.0f}"
+                f" {scheduled:.2%} then, {now:.2%} now"
+            )
+    return ""
 
 
 def _target(candidate: Candidate) -> SparsityTarget | None:

@@ -4,6 +4,7 @@ Not in the training state: a mask says what was meant, and quantization may turn
 something else (a zero point) or other weights into zeros. Biases are never counted.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,32 @@ def sparsity_of(layers: Sequence[LayerWeight]) -> Sparsity:
         weights=weights,
         nonzero=nonzero,
     )
+
+
+def off_schedule(
+    schedule: Mapping[str, float], prunings: Sequence[Sequence[float]], weights: int
+) -> str:
+    """The first of ``prunings`` (step, scheduled, reached) that is not on the cubic schedule.
+
+    As text; empty where all are within one of ``weights``, and there are as many as there should
+    be. The formula of Ivanov et al., equation 1, stands here once more on purpose: what is held to
+    a schedule must not be held to the same code. ``schedule`` has ``final``, ``start``,
+    ``interval`` and ``count``.
+    """
+    final, start = float(schedule["final"]), float(schedule["start"])
+    interval, count = float(schedule["interval"]), int(schedule["count"])
+    if not prunings or prunings[-1][0] < start + (count - 1e-3) * interval:
+        return f"the schedule's {count} prunings were not all made"
+    slack = 1 / weights + 1e-6
+    for step, _, reached in prunings:
+        done = min(max(math.floor((step - start) / interval + 1e-3), 0), count) / count
+        wanted = final * (1 - (1 - done) ** 3)
+        if abs(reached - wanted) > slack:
+            return (
+                f"at step {step:,.0f} {reached:.2%} of the weights were zero; the cubic schedule"
+                f" says {wanted:.2%}"
+            )
+    return ""
 
 
 def short_name(layer: LayerWeight) -> str:

@@ -11,6 +11,7 @@ from pytest_drlcompress.core.verdict import Verdict
 from pytest_drlcompress.gates.budgets import Budgets, limits_of, read_budgets
 from pytest_drlcompress.gates.kinds import GATE_KINDS, GateKind
 from pytest_drlcompress.plugin.benchmarking import with_benchmark
+from pytest_drlcompress.plugin.filming import filmed
 from pytest_drlcompress.plugin.gate import Gate
 from pytest_drlcompress.plugin.session import RUN, Run
 from pytest_drlcompress.reporting.properties import VERDICT_PROPERTY
@@ -85,6 +86,7 @@ def _variant_gate(kind: GateKind) -> Any:
             fingerprint=lambda: _or_none(lambda: variant.fingerprint),
             change=lambda: _change(variant, expected),
             rerun=run.rerun(request.node.nodeid),
+            film=lambda verdict: filmed(verdict, variant),
         )
         return with_benchmark(made, kind, variant, request)
 

@@ -13,6 +13,7 @@ from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.reporting.properties import (
     ARTIFACT_PROPERTY,
     AS_RECORDED_PROPERTY,
+    FILM_PROPERTY,
     IMPROVED_PROPERTY,
     NOTE_PROPERTY,
     VERDICT_PROPERTY,
@@ -37,7 +38,8 @@ class Gate:
     a NOT_MEASURED one do, ``expected`` what the baseline's record demands (``None``: the verdict
     alone decides).
     ``recording`` lets everything pass that is about to be recorded. ``fingerprint`` describes
-    the judged artifact, ``change`` says how it differs from the recorded one.
+    the judged artifact, ``change`` says how it differs from the recorded one, and ``film`` makes
+    pictures of what was judged for the report, where it is worth looking at.
     ``rerun`` is the command that runs the test alone.
     """
 
@@ -50,6 +52,7 @@ class Gate:
     fingerprint: Callable[[], Mapping[str, Any] | None] = lambda: None
     change: "Callable[[], Change | None]" = lambda: None
     rerun: str = ""
+    film: Callable[[Verdict], Mapping[str, Any] | None] = lambda verdict: None
 
     @cached_property
     def _verdict(self) -> Verdict:
@@ -66,6 +69,9 @@ class Gate:
         facts = self.fingerprint()
         if facts is not None:
             self.item.user_properties.append((ARTIFACT_PROPERTY, dict(facts)))
+        pictures = self.film(verdict)
+        if pictures is not None:
+            self.item.user_properties.append((FILM_PROPERTY, dict(pictures)))
         return verdict
 
     def measure(self) -> Verdict:

@@ -209,6 +209,8 @@ Sizes = Size | Annotated[list[Size], Meta(max_length=4096)]
 _VALUES: MappingProxyType[str, Any] = MappingProxyType(
     {
         "branch": list[dict[str, Any]],
+        "branches": Annotated[list[list[dict[str, Any]]], Meta(max_length=4096)],
+        "widths": Annotated[list[Size], Meta(max_length=4096)],
         "approximate": Literal["none", "tanh"],
         "shape": Annotated[list[Size], Meta(max_length=16)],
         "sizes": Annotated[list[Size], Meta(max_length=4096)],

@@ -4,10 +4,11 @@ Static SVG by matplotlib rather than an interactive library: a page of some 100 
 4 MB, which a content security policy cannot break and a screen reader can read.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -26,6 +27,9 @@ from pytest_drlcompress.reporting.table import (
     state_text,
     tone,
 )
+
+FILMS_BYTES = 1_500_000
+"""What films may take of a page: it stays one file that a browser opens at once."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,15 @@ def html(report: Report) -> str:
         lstrip_blocks=True,
     )
     rows = rows_of(report.judged)
+    films, omitted = bounded(report.films)
     return environment.get_template("report.html.jinja").render(
         report=report,
         rows=rows,
         gates=gates_of(report.judged),
         counts=counted([j.verdict for j in report.judged]) or "no verdicts",
         sections=_sections(report, rows),
+        films=films,
+        omitted=omitted,
         improved=list(dict.fromkeys(j.message for j in report.judged if j.outcome == "improved")),
         state_text=state_text,
         figure_text=figure_text,
@@ -62,6 +69,28 @@ def html(report: Report) -> str:
         version=__version__,
         style=Markup(Path(__file__).with_name("report.css").read_text()),  # noqa: S704 (our own)
     )
+
+
+def bounded(
+    films: Sequence[Mapping[str, Any]], room: int = FILMS_BYTES
+) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """The films that fit into ``room`` bytes, and the names of those that do not.
+
+    Clips are left out before filmstrips, the last first.
+    """
+    strips, omitted = [], []
+    for film in films:
+        size = sum(map(len, film.get("strip", ())))
+        if size > room:
+            omitted.append(f"{film['policy']} / {film['variant']}")
+        else:
+            room -= size
+            strips.append(film)
+    shown = []
+    for film in strips:
+        room -= len(film.get("clip", ""))
+        shown.append(film if room >= 0 else {**film, "clip": ""})
+    return shown, omitted
 
 
 def _sections(report: Report, rows: Sequence[Row]) -> list[Section]:

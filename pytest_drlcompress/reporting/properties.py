@@ -14,4 +14,7 @@ AS_RECORDED_PROPERTY = "drlcompress_as_recorded"
 IMPROVED_PROPERTY = "drlcompress_improved"
 """What is better than recorded, as text."""
 
+FILM_PROPERTY = "drlcompress_film"
+"""Pictures of baseline and candidate at one seed, for the HTML report."""
+
 NOTE_PROPERTY = "drlcompress_note"

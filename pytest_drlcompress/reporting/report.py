@@ -24,7 +24,7 @@ class Report:
     ``options`` are those that another run of a gate needs, ``root`` is pytest's root
     directory, ``not_run`` the gates that were
     collected and gave no result (a run that stopped early), ``settings``, ``versions`` and
-    ``processor`` what figures depend on.
+    ``processor`` what figures depend on. ``films`` are what ``playback.film`` made.
     """
 
     judged: tuple[Judged, ...]
@@ -40,6 +40,7 @@ class Report:
     versions: Mapping[str, str]
     processor: str
     root: Path = Path()
+    films: tuple[Mapping[str, Any], ...] = ()
 
     def command(self, test: str) -> str:
         """The command that runs ``test`` alone, as it was run."""
@@ -115,6 +116,7 @@ def make_report(
         versions=current_versions(),
         processor=processor_id()[:SHORT],
         root=root,
+        films=tuple(pictures for _, pictures in sorted(results.films.items())),
     )
 
 

@@ -11,10 +11,14 @@ from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.reporting.properties import (
     ARTIFACT_PROPERTY,
     AS_RECORDED_PROPERTY,
+    FILM_PROPERTY,
     IMPROVED_PROPERTY,
     NOTE_PROPERTY,
     VERDICT_PROPERTY,
 )
+
+_OURS = (ARTIFACT_PROPERTY, AS_RECORDED_PROPERTY, FILM_PROPERTY, NOTE_PROPERTY)
+"""Properties that no other system could read."""
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -57,6 +61,7 @@ class Results:
     judged: dict[str, list[Judged]] = field(default_factory=dict)
     failed: dict[str, Failure] = field(default_factory=dict)
     artifacts: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    films: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
 
     def add(self, report: pytest.TestReport) -> list[Judged]:
@@ -78,6 +83,8 @@ class Results:
                 judged.append(Judged(verdict, report.nodeid, outcome, message, as_recorded))
             elif name == ARTIFACT_PROPERTY and isinstance(value, dict):
                 self.artifacts[value["policy"], value["variant"]] = value
+            elif name == FILM_PROPERTY and isinstance(value, dict):
+                self.films[value["policy"], value["variant"]] = value
             elif name == NOTE_PROPERTY:
                 self.notes[str(value)] = None
         if judged:
@@ -123,7 +130,7 @@ def flattened(properties: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
             flat += [(f"{prefix}.{field}", figure) for field, figure in _figures(value)]
         elif name == IMPROVED_PROPERTY:
             flat.append(("drlcompress.improved", value))
-        elif name not in (ARTIFACT_PROPERTY, AS_RECORDED_PROPERTY, NOTE_PROPERTY):
+        elif name not in _OURS:
             flat.append((name, value))
     return flat
 

@@ -47,7 +47,7 @@ class Parcel:
             tools.engines,
             tools.runtime,
             loaded.identity.digest or "",
-            gym.registry.get(policy.env.id),
+            policy.env.registration,
         )
 
     def unpack(self, node: Node) -> LoadedPolicy:

@@ -10,6 +10,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from pytest_drlcompress.baselines.record import read_baseline_record, same_environment
+from pytest_drlcompress.baselines.variants import stored_recipes
 from pytest_drlcompress.compression.registry import Registry
 from pytest_drlcompress.compression.variant import Variant
 from pytest_drlcompress.core.settings import Settings
@@ -30,6 +31,10 @@ from pytest_drlcompress.workbench.loaded import LoadedPolicy, Tools
 
 DEFAULT_VARIANTS = ("fp32", "ptdq", "ptsq", "ptsq:equalize=true")
 """What is judged where nothing else is asked for."""
+
+IMAGE_VARIANTS = ("fp32", "ptsq")
+"""The same of a policy that sees images: ``ptdq`` refuses convolutions, ``equalize`` has nothing
+to even out."""
 
 
 def _to_standard_error(note: str) -> None:
@@ -82,12 +87,20 @@ class Workbench:
         return baseline_ids(self.settings.baselines)
 
     def variant_texts(self, policy: str) -> list[str]:
-        """The variants of ``policy``: those asked for, else the default and the recorded ones."""
+        """The variants of ``policy``: those asked for, else the default ones and what it brings.
+
+        A baseline brings what is recorded of it or stored beside it; ``settings.stored`` says
+        which of these are judged.
+        """
         if self.settings.variants:
             return list(self.settings.variants)
-        record = self.load(policy).record
-        recorded = [] if record is None else list(record.verdicts)
-        return list(dict.fromkeys([*DEFAULT_VARIANTS, *recorded]))
+        loaded, wanted = self.load(policy), self.settings.stored
+        brought = [] if loaded.record is None else list(loaded.record.verdicts)
+        if loaded.folder is not None:
+            brought += stored_recipes(loaded.folder)
+        chosen = [variant for variant in brought if not wanted or variant in wanted]
+        default = IMAGE_VARIANTS if loaded.policy.env.images else DEFAULT_VARIANTS
+        return list(dict.fromkeys([*default, *chosen]))
 
     def close(self) -> None:
         """End the worker processes."""

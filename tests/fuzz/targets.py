@@ -18,10 +18,11 @@ import mutations as m
 import numpy as np
 import onnx
 import torch
+import zstandard
 from onnx import TensorProto, helper, numpy_helper
 
 from pytest_drlcompress.baselines.record import read_baseline_record
-from pytest_drlcompress.baselines.variants import load_variant, variant_path
+from pytest_drlcompress.baselines.variants import description_path, load_variant, variant_path
 from pytest_drlcompress.baselines.verdicts import expectation
 from pytest_drlcompress.core.errors import DrlcError
 from pytest_drlcompress.core.verdict import State, Verdict
@@ -274,8 +275,8 @@ def _read_variant(folder: Path, content: bytes) -> None:
     baseline = _baseline(folder)
     path = variant_path(baseline, "ptdq")
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"onnx")
-    path.with_suffix(".json").write_bytes(content)
+    path.write_bytes(zstandard.compress(b"onnx"))
+    description_path(path).write_bytes(content)
     load_variant(baseline, "b", "ptdq")
 
 

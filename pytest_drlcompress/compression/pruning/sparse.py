@@ -7,6 +7,7 @@ rollouts cannot show. No reward is needed, and minutes instead of a whole traini
 """
 
 import copy
+import dataclasses
 from typing import Any
 
 import torch
@@ -114,12 +115,14 @@ def train_sparse(
         steps, sparsity, start=0.0, end=pruned_by, count=min(_PRUNINGS, steps)
     )
     pruned = 0
+    history: list[list[float]] = []
 
     def prune(done: int, optimizer: torch.optim.Optimizer) -> None:
         nonlocal pruned
         if schedule.reached(done) > pruned:
             pruned = schedule.reached(done)
             weights.prune(schedule.at(done), saliency.scores())
+            history.append([done, schedule.at(done), weights.sparsity])
             weights.apply(optimizer)
 
     held_out = learn_on_policy(
@@ -150,5 +153,7 @@ def train_sparse(
             "rounds": rounds,
             "observations": len(dataset.observations),
             "loss_on_own_rollouts": held_out,
+            "schedule": dataclasses.asdict(schedule),
+            "prunings": history,
         },
     )

@@ -84,21 +84,48 @@ def read_vecnormalize(path: Path, *, trust: bool) -> Statistics:
         raise PolicyError(f"{path}: not a readable VecNormalize pickle: {error}") from None
     except DrlcError as error:
         raise PolicyError(str(error)) from None
-    mean, variance, epsilon, clip, enabled = msgspec.msgpack.decode(
-        found, type=tuple[bytes, bytes, float, float, bool]
-    )
-    return Statistics(
-        path, np.frombuffer(mean), np.frombuffer(variance), epsilon, clip, enabled=enabled
-    )
+    return msgspec.msgpack.decode(found, type=_Told).statistics(path)
 
 
 def decode_statistics(payload: bytes) -> bytes:
     """The watched task: from a pickle's bytes to those of its arrays."""
     path, raw = msgspec.msgpack.decode(payload, type=tuple[str, bytes])
-    told = _statistics(Path(path), _Decoder(io.BytesIO(raw)).load())
     return msgspec.msgpack.encode(
-        (told.mean.tobytes(), told.variance.tobytes(), told.epsilon, told.clip, told.enabled)
+        _Told.of(_statistics(Path(path), _Decoder(io.BytesIO(raw)).load()))
     )
+
+
+class _Told(msgspec.Struct):
+    """``Statistics`` on their way out of the watched process."""
+
+    mean: bytes
+    variance: bytes
+    epsilon: float
+    clip: float
+    enabled: bool
+    by_key: dict[str, "_Told"]
+
+    @classmethod
+    def of(cls, found: Statistics) -> "_Told":
+        return cls(
+            found.mean.tobytes(),
+            found.variance.tobytes(),
+            found.epsilon,
+            found.clip,
+            found.enabled,
+            {key: cls.of(one) for key, one in found.by_key.items()},
+        )
+
+    def statistics(self, path: Path) -> Statistics:
+        return Statistics(
+            path,
+            np.frombuffer(self.mean),
+            np.frombuffer(self.variance),
+            self.epsilon,
+            self.clip,
+            enabled=self.enabled,
+            by_key={key: one.statistics(path) for key, one in self.by_key.items()},
+        )
 
 
 def _read(path: Path) -> bytes:

@@ -60,7 +60,12 @@ class Cluster:
         self._head = (host, int(port))
         self._closing = threading.Event()
         self._heard = time.monotonic()
-        threading.Thread(target=self._watch, daemon=True, name="drlcompress-ray").start()
+        self._threads = [
+            threading.Thread(target=target, daemon=True, name="drlcompress-ray")
+            for target in (self._watch, self._listen)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def cores(self) -> int:
@@ -71,10 +76,12 @@ class Cluster:
     def close(self) -> None:
         """Disconnect; a cluster that was started here ends."""
         self._closing.set()
-        if not self.lost:
+        for thread in self._threads:
+            thread.join(2 * _LOOK_S)
+        if _answers(self._head):
             ray.shutdown()
             return
-        # what it says goodbye to may not answer
+        # what it says goodbye to does not answer
         goodbye = threading.Thread(target=ray.shutdown, daemon=True)
         goodbye.start()
         goodbye.join(SILENCE_S)
@@ -111,7 +118,6 @@ class Cluster:
 
     def _watch(self) -> None:
         """Notice the loss of the head, of all nodes, and silence."""
-        threading.Thread(target=self._listen, daemon=True, name="drlcompress-ray").start()
         last = time.monotonic()
         while not self._closing.wait(_LOOK_S):
             if _answers(self._head):

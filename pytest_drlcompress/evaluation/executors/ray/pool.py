@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 
 from pytest_drlcompress.core.errors import ExecutorError
 from pytest_drlcompress.core.threads import ONE_THREAD
@@ -47,6 +47,7 @@ class NodePool:
         self._actors: set[Any] = set()
         self._proof: Proof | None = None
         self._closed = threading.Event()
+        self._recruits: list[threading.Thread] = []
         self._out = 0
         self.nodes: dict[str, Description] = {}
         self.refused: dict[str, str] = {}
@@ -120,9 +121,15 @@ class NodePool:
             for actor in actors:
                 with contextlib.suppress(Exception):  # the cluster may be going
                     ray.kill(actor)
+        # Ray crashes where it is shut down while somebody waits for an answer
+        end = time.monotonic() + 5 * _AGAIN_S
+        for thread in self._recruits:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _recruit(self) -> None:
-        threading.Thread(target=self._start, daemon=True, name="drlcompress-ray").start()
+        thread = threading.Thread(target=self._start, daemon=True, name="drlcompress-ray")
+        self._recruits.append(thread)
+        thread.start()
 
     def _start(self) -> None:
         while not self._closed.is_set():
@@ -159,8 +166,21 @@ class NodePool:
         actor = make.remote(list(sys.path))
         with self._changed:
             self._actors.add(actor)
-        node, description = ray.get(actor.describe.remote())
+        node, description = self._answer(actor.describe.remote())
         return RayWorker(actor, node), node, description
+
+    def _answer(self, reference: Any) -> Any:
+        """What ``reference`` stands for; a worker may wait for room for long.
+
+        Raises:
+            RayError: it was lost, or the pool was closed.
+        """
+        while True:
+            try:
+                return ray.get(reference, timeout=_AGAIN_S)
+            except GetTimeoutError:
+                if self._closed.is_set():
+                    raise
 
     def _refusal(self, worker: RayWorker, description: Description) -> str:
         """Why it may not take part; empty if it may."""
@@ -172,7 +192,7 @@ class NodePool:
             proof = self._proof
         if proof is None:
             return ""
-        episodes = ray.get(
+        episodes = self._answer(
             worker.actor.prove.remote(proof.order, [episode.seed for episode in proof.episodes])
         )
         return differing_episodes(episodes, proof.episodes)
