@@ -4,13 +4,14 @@ Copy this file and put your own schedule and training in place of ``CubicSchedul
 ``masked_adam`` (see docs/sparsity.md).
 """
 
+from importlib.util import find_spec
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_drlcompress import CubicSchedule, Gate
 from pytest_drlcompress.testing import check_pruning, check_schedule
-from pytest_drlcompress.testing.masked_adam import masked_adam
 
 thorough = settings(
     max_examples=25, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -45,6 +46,10 @@ def test_any_schedule(final, start, interval, count):
     check_schedule(schedule.at, final=final, start=start, interval=interval, count=count)
 
 
+@pytest.mark.skipif(
+    find_spec("torch") is None,
+    reason="masked_adam needs torch: pip install 'pytest-drlcompress[torch]'",
+)
 @pytest.mark.parametrize("distribution", ["global", "uniform", "erdos-renyi"])
 @thorough
 @given(
@@ -53,4 +58,6 @@ def test_any_schedule(final, start, interval, count):
 )
 def test_pruning(distribution, shapes, sparsities):
     """Distribution met per layer and in total; nothing that was pruned ever comes back."""
+    from pytest_drlcompress.testing.masked_adam import masked_adam
+
     check_pruning(masked_adam, shapes, sparsities, distribution)

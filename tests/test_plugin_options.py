@@ -112,8 +112,12 @@ def test_the_header_shows_effective_values(pytester):
 
 
 def test_no_baselines_is_said_at_collection(pytester):
-    pytester.makepyfile("def test_gate(retention): retention.check()")
+    gate = "def test_gate(retention): retention.check()"
+    pytester.makepyfile(test_one=gate, test_two=gate)
     result = pytester.runpytest()
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["there is no policy to judge: *baselines holds no baseline*"])
-    assert "Traceback" not in result.stdout.str()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = result.stdout.str() + result.stderr.str()
+    assert said.count("there is no policy to judge") == 1
+    assert "baselines holds no baseline" in said
+    assert "--drlc-policy=model.zip --drlc-env=Hopper-v5" in said
+    assert "Traceback" not in said

@@ -1,7 +1,6 @@
 """What identifies an artifact, in parts, so that a change of it can be traced to its place."""
 
 import hashlib
-import importlib.metadata
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from pytest_drlcompress.baselines.changes import Change, find_change
 from pytest_drlcompress.baselines.verdicts import Expectation
 from pytest_drlcompress.compression.step import StepKind
 from pytest_drlcompress.core.artifact import SHORT, Artifact
+from pytest_drlcompress.core.extras import versions_of
 from pytest_drlcompress.evaluation.cache import processor_id
 
 _VERSIONED = (
@@ -46,7 +46,7 @@ def fingerprint(
         "source": source.sha256[:SHORT],
         **_parts(artifact.model),
         "settings": _settings(artifact),
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
+        "versions": versions_of(_VERSIONED),
         "processor": processor_id()[:SHORT],
         "code": {name: _module(kind) for name, kind in kinds.items()},
     }

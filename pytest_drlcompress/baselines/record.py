@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from pytest_drlcompress.core.errors import BaselineError
+from pytest_drlcompress.core.extras import versions_of
 from pytest_drlcompress.core.files import write_described, write_json
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.episodes import Episode
@@ -32,16 +31,10 @@ from pytest_drlcompress.evaluation.pool import (
 )
 from pytest_drlcompress.evaluation.reference import POOL_EPISODES, Reference
 from pytest_drlcompress.evaluation.references import measure_pool, measure_references
-from pytest_drlcompress.onnx_graph.export import export_onnx
-from pytest_drlcompress.policies.store import (
-    RECORD,
-    WEIGHTS,
-    load_network,
-    load_policy,
-    locked_record,
-    network_bytes,
-    read_record,
-)
+from pytest_drlcompress.policies.record_file import RECORD, locked_record, read_record
+
+if TYPE_CHECKING:
+    from torch import nn  # which reading a record does without
 
 FAILURE = "training.json"
 """What a training that did not learn its task leaves instead of a baseline."""
@@ -74,7 +67,7 @@ class BaselineRecord:
 
 def record_baseline(
     folder: Path,
-    network: nn.Sequential,
+    network: "nn.Sequential",
     env: EnvSpec,
     *,
     algorithm: str,
@@ -125,6 +118,8 @@ def measure_again(
         BaselineError: a damaged baseline, or one that is not competent with these versions.
         EpisodeError: an episode could not be completed.
     """
+    from pytest_drlcompress.policies.store import load_network
+
     stored = read_record(folder)
     facts = {name: stored.get(name, {}) for name in ("algorithm", "environment", "training")}
     sha256 = str(stored.get("sha256"))
@@ -147,7 +142,7 @@ def measure_again(
 
 def _record(
     folder: Path,
-    network: nn.Sequential,
+    network: "nn.Sequential",
     facts: Mapping[str, Any],
     *,
     episodes: int,
@@ -157,6 +152,9 @@ def _record(
     kept: BaselineRecord | None = None,
 ) -> BaselineRecord:
     """Measure what ``kept`` lacks and write; the weights too, unless they are stored already."""
+    from pytest_drlcompress.onnx_graph.export import export_onnx
+    from pytest_drlcompress.policies.store import WEIGHTS, load_policy, network_bytes
+
     env = EnvSpec.parse(facts["environment"])
     shape, dtype, _ = env.spaces
     model = export_onnx(network, shape, dtype)
@@ -268,9 +266,7 @@ def read_baseline_record(folder: Path) -> BaselineRecord:
 def current_versions(env: EnvSpec | None = None) -> dict[str, str]:
     """Versions of what a return depends on; with ``env``, of what only its returns do too."""
     emulator = ("ale-py",) if env is not None and env.atari else ()
-    names = (*_VERSIONED, *emulator)
-    versions = {name: importlib.metadata.version(name) for name in names}
-    return {**versions, "python": platform.python_version()}
+    return {**versions_of((*_VERSIONED, *emulator)), "python": platform.python_version()}
 
 
 def same_environment(recorded: Mapping[str, str]) -> bool:

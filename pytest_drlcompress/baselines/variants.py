@@ -15,7 +15,7 @@ import zstandard
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import BaselineError
 from pytest_drlcompress.core.files import settled, write_described
-from pytest_drlcompress.policies.store import read_record
+from pytest_drlcompress.policies.record_file import read_record
 from pytest_drlcompress.reading.baseline_file import VariantFile
 from pytest_drlcompress.reading.typed import ContentError, read_json
 

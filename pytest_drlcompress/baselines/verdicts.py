@@ -16,7 +16,7 @@ from pytest_drlcompress.baselines.changes import Change, artifact_section
 from pytest_drlcompress.core.artifact import SHORT
 from pytest_drlcompress.core.files import write_json
 from pytest_drlcompress.core.verdict import RANK, State, Verdict
-from pytest_drlcompress.policies.store import RECORD, locked_record, read_record
+from pytest_drlcompress.policies.record_file import RECORD, locked_record, read_record
 from pytest_drlcompress.reading.baseline_file import ARTIFACT
 
 

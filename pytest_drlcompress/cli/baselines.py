@@ -24,7 +24,8 @@ from pytest_drlcompress.evaluation.executors.factory import executor_of
 from pytest_drlcompress.evaluation.reference import POOL_EPISODES
 from pytest_drlcompress.evaluation.reproduce import compare
 from pytest_drlcompress.evaluation.rollout import rollout
-from pytest_drlcompress.policies.store import RECORD, load_policy
+from pytest_drlcompress.policies.record_file import RECORD
+from pytest_drlcompress.policies.store import load_policy
 from pytest_drlcompress.reporting.baseline_table import (
     Row,
     markdown_table,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_drlcompress.cli.arguments import add_policy_arguments, add_value, settings_of
 from pytest_drlcompress.cli.tables import Table
+from pytest_drlcompress.core.extras import installed
 from pytest_drlcompress.core.option_values import recipes
 
 if TYPE_CHECKING:
@@ -45,12 +46,13 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         DrlcError: a policy that does not exist or cannot be read.
     """
-    import torch
-
     from pytest_drlcompress.compression.registry import builtin_registry
     from pytest_drlcompress.workbench.workbench import Workbench
 
-    torch.set_num_threads(1)
+    if installed("torch"):
+        import torch
+
+        torch.set_num_threads(1)
     bench = Workbench(settings_of(arguments, arguments.policies), builtin_registry())
     try:
         missing = sum(_table(bench, policy, arguments.variants) for policy in bench.policy_texts())

@@ -17,7 +17,8 @@ from pytest_drlcompress.core.option_values import output_folder, whole
 from pytest_drlcompress.core.progress import progress_bar
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.reference import POOL_EPISODES
-from pytest_drlcompress.policies.store import RECORD, load_network, load_policy
+from pytest_drlcompress.policies.record_file import RECORD
+from pytest_drlcompress.policies.store import load_network, load_policy
 from pytest_drlcompress.training.checkpoint import TrainingState, only_one
 from pytest_drlcompress.training.hardware import Hardware
 from pytest_drlcompress.training.recipes import (

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.core.files import write_json
 from pytest_drlcompress.core.progress import progress_bar
-from pytest_drlcompress.policies.store import RECORD
+from pytest_drlcompress.policies.record_file import RECORD
 from pytest_drlcompress.training.checkpoint import only_one
 from pytest_drlcompress.training.recipes import TrainingRecipe, choose
 

@@ -1,21 +1,21 @@
 """From a policy and a recipe to the artifact that would be deployed."""
 
 import copy
-import importlib.metadata
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from pytest_drlcompress.compression.recipe import Recipe, Step
 from pytest_drlcompress.compression.registry import Registry
 from pytest_drlcompress.compression.step import Observations, Result, StepKind
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import RecipeError
-from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.core.extras import versions_of
 from pytest_drlcompress.policies.policy import Policy
+
+if TYPE_CHECKING:
+    from torch import nn  # which ONNX files do without
 
 _VERSIONED = ("onnx", "onnxruntime", "torch")
 
@@ -28,6 +28,8 @@ def export_policy(policy: Policy) -> Artifact:
     """
     if isinstance(policy.source, bytes):
         return Artifact(policy.source, policy.id, "fp32")
+    from pytest_drlcompress.onnx_graph.export import export_onnx
+
     shape, dtype, _ = policy.env.spaces
     return Artifact(export_onnx(policy.network, shape, dtype), policy.id, "fp32", _versions())
 
@@ -39,7 +41,7 @@ class NetworkStage:
     ``observations`` is what the steps after them use, ``cpu_seconds`` what they took.
     """
 
-    network: nn.Module
+    network: "nn.Module"
     observations: Observations
     provenance: Mapping[str, Any]
     cpu_seconds: float
@@ -99,6 +101,8 @@ def compress(
         if "export" in levels:
             model = copy.deepcopy(start.network)  # that step makes the ONNX bytes itself
         else:
+            from pytest_drlcompress.onnx_graph.export import export_onnx
+
             shape, dtype, _ = policy.env.spaces
             model = export_onnx(start.network, shape, dtype)
     for step in rest:
@@ -126,9 +130,12 @@ def _apply(
 
 def _check(kind: StepKind, result: Any) -> None:
     """Steps come from others, too: what they return is not known to be of the right type."""
-    wanted, named = (
-        (nn.Module, "a torch network") if kind.level == "network" else (bytes, "ONNX bytes")
-    )
+    wanted: type
+    wanted, named = bytes, "ONNX bytes"
+    if kind.level == "network":
+        from torch import nn
+
+        wanted, named = nn.Module, "a torch network"
     if not isinstance(result, Result):
         raise RecipeError(f"it must return a Result with {named}, not {type(result).__name__}")
     if not isinstance(result.value, wanted):
@@ -138,4 +145,4 @@ def _check(kind: StepKind, result: Any) -> None:
 
 
 def _versions() -> dict[str, Any]:
-    return {"versions": {name: importlib.metadata.version(name) for name in _VERSIONED}}
+    return {"versions": versions_of(_VERSIONED)}

@@ -2,23 +2,30 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import get_args
 
 from pytest_drlcompress.compression.recipe import Recipe, Step
 from pytest_drlcompress.compression.step import Level, Result, StepKind
 from pytest_drlcompress.core.errors import RecipeError
+from pytest_drlcompress.core.extras import installed, need
 from pytest_drlcompress.core.key_values import Scalar
 
 _ORDER: tuple[Level, ...] = get_args(Level)
+_ON_NETWORKS = ("qat", "l1", "l2", "sparse", "narrow")
+"""Built-in steps that need torch."""
 
 
 @dataclass(frozen=True)
 class Registry:
-    """The steps of a run: the built-in ones and those that hooks added."""
+    """The steps of a run: the built-in ones and those that hooks added.
+
+    ``missing`` names built-in steps that need torch where that is not installed.
+    """
 
     kinds: Mapping[str, StepKind]
+    missing: frozenset[str] = field(default=frozenset())
 
     def with_kinds(self, extra: Sequence[StepKind]) -> "Registry":
         """The steps of this registry and ``extra``.
@@ -33,7 +40,7 @@ class Registry:
             if kind.name in kinds:
                 raise RecipeError(f"a compression step named {kind.name!r} already exists")
             kinds[kind.name] = kind
-        return Registry(MappingProxyType(kinds))
+        return Registry(MappingProxyType(kinds), self.missing)
 
     def resolve(self, recipe: Recipe, *, images: bool = False) -> Recipe:
         """``recipe`` checked, with every option filled in, as for ``images`` where they are.
@@ -60,6 +67,8 @@ class Registry:
 
     def _resolve(self, recipe: Recipe, step: Step, *, images: bool) -> Step:
         kind = self.kinds.get(step.name)
+        if step.name in self.missing:
+            need("torch", f"recipe {str(recipe)!r}: step {step.name!r}")
         if kind is None:
             raise RecipeError(f"recipe {str(recipe)!r}: {_unknown(step.name, self.kinds)}")
         where = f"recipe {str(recipe)!r}, step {step.name!r}"
@@ -88,16 +97,23 @@ class Registry:
 
 
 def builtin_registry() -> Registry:
-    """The steps that come with the plugin."""
+    """The steps that come with the plugin; without torch, those that work on ONNX graphs."""
+    from pytest_drlcompress.compression.quantization.post_training import PTDQ, PTSQ
+
+    fp32 = StepKind("fp32", "graph", lambda model, step, observations: Result(model), "export only")
+    kinds = (fp32, PTDQ, PTSQ)
+    if not installed("torch"):
+        return Registry(_by_name(kinds), frozenset(_ON_NETWORKS))
     from pytest_drlcompress.compression.distillation.narrow import NARROW
     from pytest_drlcompress.compression.pruning.sparse import SPARSE
     from pytest_drlcompress.compression.pruning.structured_step import L1, L2
-    from pytest_drlcompress.compression.quantization.post_training import PTDQ, PTSQ
     from pytest_drlcompress.compression.quantization.qat import QAT
 
-    fp32 = StepKind("fp32", "graph", lambda model, step, observations: Result(model), "export only")
-    kinds = (fp32, PTDQ, PTSQ, QAT, L1, L2, SPARSE, NARROW)
-    return Registry(MappingProxyType({kind.name: kind for kind in kinds}))
+    return Registry(_by_name((*kinds, QAT, L1, L2, SPARSE, NARROW)))
+
+
+def _by_name(kinds: Sequence[StepKind]) -> Mapping[str, StepKind]:
+    return MappingProxyType({kind.name: kind for kind in kinds})
 
 
 def _unknown(name: str, kinds: Mapping[str, StepKind]) -> str:

@@ -10,14 +10,16 @@ ONNX file.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from pytest_drlcompress.compression.recipe import Step
 from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.core.key_values import Scalar
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn  # which steps on ONNX graphs do without
 
 Level = Literal["network", "export", "graph"]
 _NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
@@ -31,11 +33,11 @@ class Observations(Protocol):
     """
 
     @property
-    def teacher(self) -> nn.Module | None:
+    def teacher(self) -> "nn.Module | None":
         """See above."""
         ...
 
-    def blank(self, count: int) -> Tensor:
+    def blank(self, count: int) -> "Tensor":
         """Zeros ``(count, *observation_shape)`` of the observation's type, to trace a network."""
         ...
 
@@ -47,7 +49,7 @@ class Observations(Protocol):
         """Where they come from (environment, seeds), as JSON builtins for the provenance."""
         ...
 
-    def visited(self, student: nn.Module, count: int, number: int) -> NDArray[Any]:
+    def visited(self, student: "nn.Module", count: int, number: int) -> NDArray[Any]:
         """About ``count`` observations of whole episodes in which ``student`` acts.
 
         Each ``number`` (from 1) has episodes of its own. There are more observations where the

@@ -88,6 +88,10 @@ class ReportError(DrlcError):
     """A JSON report that cannot be read or compared."""
 
 
+class MissingExtraError(DrlcError):
+    """What was asked for needs a package that only an extra of this distribution brings."""
+
+
 class TrainingError(DrlcError):
     """A training recipe that cannot be run, or a trained policy that did not learn its task."""
 

@@ -5,9 +5,10 @@ argparse.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pytest_drlcompress.core.option_values import (
@@ -342,6 +343,29 @@ OPTIONS = (
         number(0, math.inf), None, metavar="N",
     ),
 )  # fmt: skip
+
+
+SUBJECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "what is judged": (
+            "policies", "env", "variants", "observations", "perturb", "output", "inputs", "trust",
+            "vecnormalize",
+        ),
+        "the return": (
+            "min_retention", "alpha", "max_episodes", "precision", "inconclusive", "seed",
+        ),
+        "what an action may cost": (
+            "max_action_error", "max_latency_ratio", "max_latency_us", "deadline_hz",
+            "hard_deadline", "max_bytes", "fits", "max_energy_uj", "unmeasured", "runtime",
+            "target", "max_flash", "max_ram", "max_instructions",
+        ),
+        "records and reports": ("baselines", "record", "record_new", "record_anyway", "report"),
+        "how it runs": (
+            "plan", "sweep", "workers", "no_cache", "executor", "ray_address", "ray_runtime_env",
+        ),
+    }
+)  # fmt: skip
+"""The options by subject, as ``pytest --help`` and the reference group them."""
 
 
 def default_settings(**given: Any) -> Settings:

@@ -30,6 +30,7 @@ from gymnasium.envs.registration import EnvSpec as EnvRegistration
 from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import EnvironmentSpecError, OptionTextError
+from pytest_drlcompress.core.extras import advice, need
 from pytest_drlcompress.core.imports import current_directory_importable
 from pytest_drlcompress.core.key_values import (
     Value,
@@ -231,12 +232,13 @@ class EnvSpec:
             SystemExit,
         ) as error:  # Gymnasium passes on whatever a third-party constructor raises
             raise EnvironmentSpecError(
-                f"environment {str(self)!r} cannot be made: {_one_line(error)}"
+                f"environment {str(self)!r} cannot be made: {_one_line(error)}{advice(error)}"
             ) from error
         env = self._wrapped(env)
         if self.pad_observation:
             env = _padded(env, self.pad_observation)
         if self.time_feature:
+            need("sb3_contrib", f"environment {str(self)!r}: time_feature")
             from sb3_contrib.common.wrappers import TimeFeatureWrapper
 
             limit = env.spec.max_episode_steps if env.spec else None

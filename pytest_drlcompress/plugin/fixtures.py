@@ -85,6 +85,7 @@ def _variant_gate(kind: GateKind) -> Any:
             and (run.settings.record or (run.settings.record_new and new)),
             fingerprint=lambda: _or_none(lambda: variant.fingerprint),
             change=lambda: _change(variant, expected),
+            rerun=run.rerun(request.node.nodeid),
             film=lambda verdict: filmed(verdict, variant),
         )
         return with_benchmark(made, kind, variant, request)
@@ -113,7 +114,12 @@ def _policy_gate(kind: GateKind) -> Any:
             verdict: Verdict = sweep.verdict
             return verdict
 
-        return Gate(item=request.node, judge=measure, inconclusive=run.settings.inconclusive)
+        return Gate(
+            item=request.node,
+            judge=measure,
+            inconclusive=run.settings.inconclusive,
+            rerun=run.rerun(request.node.nodeid),
+        )
 
     return _fixture(kind, gate)
 

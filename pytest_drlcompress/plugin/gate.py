@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_drlcompress.core.errors import DrlcError
+from pytest_drlcompress.core.extras import missing_extra
 from pytest_drlcompress.core.verdict import State, Verdict
 from pytest_drlcompress.reporting.properties import (
     ARTIFACT_PROPERTY,
@@ -39,6 +40,7 @@ class Gate:
     ``recording`` lets everything pass that is about to be recorded. ``fingerprint`` describes
     the judged artifact, ``change`` says how it differs from the recorded one, and ``film`` makes
     pictures of what was judged for the report, where it is worth looking at.
+    ``rerun`` is the command that runs the test alone.
     """
 
     item: pytest.Item
@@ -49,6 +51,7 @@ class Gate:
     recording: bool = False
     fingerprint: Callable[[], Mapping[str, Any] | None] = lambda: None
     change: "Callable[[], Change | None]" = lambda: None
+    rerun: str = ""
     film: Callable[[Verdict], Mapping[str, Any] | None] = lambda verdict: None
 
     @cached_property
@@ -57,6 +60,11 @@ class Gate:
             verdict = self.judge()
         except DrlcError as error:
             pytest.fail(str(error), pytrace=False)
+        except ImportError as error:
+            missing = missing_extra(error)
+            if missing is None:
+                raise
+            pytest.fail(str(missing), pytrace=False)
         self.item.user_properties.append((VERDICT_PROPERTY, verdict.to_json()))
         facts = self.fingerprint()
         if facts is not None:
@@ -73,7 +81,7 @@ class Gate:
     def check(self) -> Verdict:
         """Fail the test unless the verdict is PASS, or is the one that the record expects."""
         verdict = self._verdict
-        text = verdict_text(verdict, self.item.nodeid)
+        text = verdict_text(verdict, self.rerun)
         if self.recording:
             return verdict
         if self.expected is not None:

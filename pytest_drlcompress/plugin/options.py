@@ -6,7 +6,7 @@ Precedence: command line, then marker, then ini file, then default.
 from typing import TYPE_CHECKING, Any
 
 from pytest_drlcompress.core.errors import OptionError
-from pytest_drlcompress.core.settings import OPTIONS, Settings, read
+from pytest_drlcompress.core.settings import OPTIONS, SUBJECTS, Settings, read
 
 if TYPE_CHECKING:
     import pytest
@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 
 def add_options(parser: "pytest.Parser") -> None:
     """Register every option and its ini twin."""
-    group = parser.getgroup("drlcompress", "compressed deep-RL policies")
+    groups = {
+        field: parser.getgroup(f"drlcompress {subject}", f"compressed deep-RL policies: {subject}")
+        for subject, fields in SUBJECTS.items()
+        for field in fields
+    }
     for option in OPTIONS:
+        group = groups[option.field]
         if option.flag:
             group.addoption(
                 option.switch, dest=option.ini, action="store_true", default=None, help=option.help

@@ -18,6 +18,9 @@ def generate(metafunc: pytest.Metafunc) -> None:
     try:
         policies = _policies(run)
         own_variants = "variant" not in names or _parametrizes(metafunc, "variant")
+        if not policies:  # said once, when all is collected, not for each module
+            metafunc.parametrize(_POLICY if own_variants else (_POLICY, "variant"), [])
+            return
         if own_variants:
             metafunc.parametrize(
                 _POLICY, list(policies), ids=list(policies.values()), indirect=True, scope="session"
@@ -36,13 +39,15 @@ def generate(metafunc: pytest.Metafunc) -> None:
 
 
 def _policies(run: Run) -> dict[str, str]:
-    """Text to id."""
+    """Text to id; none, and the reason in ``run.unnamed``, where no policy is named."""
     texts = run.bench.policy_texts()
     if not texts:
-        raise pytest.Collector.CollectError(
-            f"there is no policy to judge: {run.settings.baselines} holds no baseline; give"
-            " --drlc-policy (and --drlc-env), or --drlc-baselines"
+        run.unnamed = (
+            f"there is no policy to judge: {run.settings.baselines} holds no baseline; name yours"
+            " with --drlc-policy=model.zip --drlc-env=Hopper-v5, or a folder with --drlc-baselines"
         )
+        if run.worker:  # whose controller would not be told why it ended
+            raise pytest.Collector.CollectError(run.unnamed)
     return {text: run.bench.load(text).policy.id for text in texts}
 
 

@@ -6,7 +6,6 @@ gate that never reported.
 """
 
 import contextlib
-import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,11 +15,13 @@ import pytest
 
 from pytest_drlcompress.core.defects import describe_os_error
 from pytest_drlcompress.core.errors import ArtifactError, DrlcError
+from pytest_drlcompress.core.extras import installed, missing_extra, pip_line
 from pytest_drlcompress.core.settings import NEEDS_RAY, Settings
 from pytest_drlcompress.gates.kinds import GATE_KINDS, RETENTION
 from pytest_drlcompress.plugin.benchmark_compare import Comparison, find_named_run
 from pytest_drlcompress.plugin.benchmarking import provide_benchmark
 from pytest_drlcompress.plugin.options import read_settings
+from pytest_drlcompress.reporting.rerun import rerun_command
 from pytest_drlcompress.reporting.results import Results, flattened
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Run:
     """State of one pytest process. ``worker`` is true in an xdist worker.
 
     ``gates`` are the ids of the tests that are to give verdicts, ``reported`` of those whose
-    reports have come in.
+    reports have come in. ``unnamed`` says why gates were collected without a policy.
     """
 
     config: pytest.Config
@@ -48,6 +49,7 @@ class Run:
     results: Results = field(default_factory=Results)
     notes: list[str] = field(default_factory=list)
     broken: bool = False
+    unnamed: str = ""
     comparison: Comparison = field(default_factory=Comparison)
     cells: "Cells | None" = None
     _bench: "Workbench | None" = None
@@ -75,7 +77,13 @@ class Run:
         return [one for several in hook(config=self.config) for one in several]
 
     def collected(self, items: list[pytest.Item]) -> None:
-        """Remember which of ``items`` are gates."""
+        """Remember which of ``items`` are gates.
+
+        Raises:
+            pytest.UsageError: they have no policy to judge.
+        """
+        if self.unnamed:
+            raise pytest.UsageError(self.unnamed)
         fixtures = {kind.fixture for kind in GATE_KINDS}
         self.gates.update(
             item.nodeid
@@ -147,6 +155,10 @@ class Run:
                 self.cells.start()
         except (DrlcError, ValueError) as error:
             raise pytest.UsageError(str(error)) from None
+
+    def rerun(self, nodeid: str) -> str:
+        """The command that runs the test ``nodeid`` alone."""
+        return rerun_command(nodeid, self.settings.rerun_options(), self.config.rootpath)
 
     def on_report(self, report: pytest.TestReport) -> None:
         """Take the verdicts out of a test's report."""
@@ -258,6 +270,7 @@ class Run:
             notes=self.notes,
             arguments=tuple(map(str, session.config.invocation_params.args)),
             exit_status=int(session.exitstatus),
+            root=self.config.rootpath,
         )
         written, errors = write_reports(report, self.settings.report)
         self.notes.extend(written + errors)
@@ -330,7 +343,7 @@ def start(config: pytest.Config) -> None:
     if settings.executor == "ray":
         if config.getoption("numprocesses", None) or config.getoption("tx", None):
             raise pytest.UsageError("--drlc-executor=ray spreads the run by itself: leave out -n")
-        if importlib.util.find_spec("ray") is None:
+        if not installed("ray"):
             raise pytest.UsageError(NEEDS_RAY)
     if settings.plan and (config.getoption("numprocesses", None) or config.getoption("tx", None)):
         raise pytest.UsageError("--drlc-plan runs nothing: leave out -n")
@@ -340,6 +353,11 @@ def start(config: pytest.Config) -> None:
         run.check_names()
     except DrlcError as error:
         raise pytest.UsageError(str(error)) from None
+    except ImportError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        raise pytest.UsageError(str(missing)) from None
     except OSError as error:
         if error.filename is None:
             raise
@@ -379,9 +397,7 @@ def _refuse_recording(config: pytest.Config, settings: Settings) -> None:
 
 
 def _need_plots() -> None:
-    missing = [m for m in ("jinja2", "matplotlib") if importlib.util.find_spec(m) is None]
-    if missing:
+    if not installed("matplotlib"):
         raise pytest.UsageError(
-            f"--drlc-report: an .html report needs {' and '.join(missing)}:"
-            " pip install 'pytest-drlcompress[plot]'"
+            f"--drlc-report: an .html report needs matplotlib: {pip_line('plot')}"
         )

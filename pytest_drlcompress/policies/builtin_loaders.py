@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.core.extras import need
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.loader import LoadOptions, PolicyLoader
 from pytest_drlcompress.policies.policy import Policy
+from pytest_drlcompress.policies.record_file import RECORD
 
-RECORD = "baseline.json"
 _MODULE_ATTRIBUTE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _NO_VECNORMALIZE = "none"
 
@@ -32,6 +33,7 @@ class BaselineLoader:
             BaselineError: a damaged baseline.
             PolicyError: it is recorded on another environment than ``options.env``.
         """
+        need("torch", f"policy {text!r}: a baseline")
         from pytest_drlcompress.policies.store import load_policy
 
         folder = self._folder(text)
@@ -64,6 +66,7 @@ class Sb3Loader:
             PolicyError: a zip that cannot be read, does not fit, or lacks its statistics.
             UntrustedPickleError: they would have to be unpickled, which ``options`` do not allow.
         """
+        need("torch", f"policy {text!r}: an SB3 zip")
         from pytest_drlcompress.policies.sb3.load import policy_from_zip, spec_of
         from pytest_drlcompress.policies.sb3.vecnormalize import find_vecnormalize
         from pytest_drlcompress.policies.sb3.zip import read_zip
@@ -121,6 +124,7 @@ class TorchScriptLoader:
         Raises:
             PolicyError: a file that cannot be read or converted, or does not fit.
         """
+        need("torch", f"policy {text!r}: a TorchScript file")
         from pytest_drlcompress.policies.torchscript import load_torchscript
 
         env = options.env if options.recording else options.environment(text)
@@ -141,6 +145,7 @@ class TorchExportLoader:
             UntrustedPickleError: ``options`` do not allow to read it.
             PolicyError: a file that cannot be read or converted, or does not fit.
         """
+        need("torch", f"policy {text!r}: a torch.export file")
         from pytest_drlcompress.policies.torch_export import load_torch_export
 
         env = options.env if options.recording else options.environment(text)
@@ -162,6 +167,7 @@ class TorchLoader:
         Raises:
             PolicyError: the import fails, or what it gives does not fit.
         """
+        need("torch", f"policy {text!r}: module:attribute")
         from pytest_drlcompress.policies.torch_module import load_torch
 
         env = options.env if options.recording else options.environment(text)

@@ -8,10 +8,11 @@ from pathlib import Path
 from pytest_drlcompress.core.errors import DrlcError, PolicyError
 from pytest_drlcompress.environments.recorded import Recording
 from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.policies.builtin_loaders import FILE_LOADERS, RECORD, builtin_loaders
+from pytest_drlcompress.policies.builtin_loaders import FILE_LOADERS, builtin_loaders
 from pytest_drlcompress.policies.loader import LoadOptions, PolicyLoader
 from pytest_drlcompress.policies.onnx_interface import Interface
 from pytest_drlcompress.policies.policy import Policy, check_network
+from pytest_drlcompress.policies.record_file import RECORD
 
 
 def load_policy_source(

@@ -4,14 +4,15 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from pytest_drlcompress.core.errors import PolicyError
 from pytest_drlcompress.environments.spec import EnvSpec
+
+if TYPE_CHECKING:
+    from torch import nn  # which ONNX files do without
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +26,13 @@ class Policy:
 
     id: str
     env: EnvSpec
-    source: nn.Module | bytes
+    source: "nn.Module | bytes"
     algorithm: str = ""
     origin: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> "nn.Module":
         """The torch network.
 
         Raises:
@@ -60,24 +61,28 @@ class Policy:
         return digest.hexdigest()
 
 
-def check_finite(policy_id: str, network: nn.Module) -> None:
+def check_finite(policy_id: str, network: "nn.Module") -> None:
     """Check the weights of ``network``.
 
     Raises:
         PolicyError: one that is not finite.
     """
+    import torch
+
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise PolicyError(f"policy {policy_id!r}: weights {name!r} contain NaN or infinity")
 
 
-def check_network(policy_id: str, env: EnvSpec, network: nn.Module) -> None:
+def check_network(policy_id: str, env: EnvSpec, network: "nn.Module") -> None:
     """Run ``network`` on two zero observations of ``env`` and check weights, shape and range.
 
     Raises:
         PolicyError: weights that are not finite, observations or actions that do not fit the
             environment, or an action outside the action space.
     """
+    import torch
+
     check_finite(policy_id, network)
     shape, dtype, action = env.spaces
     observations = torch.zeros((2, *shape), dtype=torch.uint8 if dtype == np.uint8 else None)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import BaseFileLock, FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -19,11 +18,10 @@ from pytest_drlcompress.core.files import settled, sha256_of, write_atomic
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.network import Layer, build, describe
 from pytest_drlcompress.policies.policy import Policy, check_network
-from pytest_drlcompress.reading.baseline_file import check_baseline
-from pytest_drlcompress.reading.typed import ContentError, decode_json, read_json
+from pytest_drlcompress.policies.record_file import RECORD, read_record
+from pytest_drlcompress.reading.typed import ContentError, decode_json
 
 WEIGHTS = "policy.safetensors"
-RECORD = "baseline.json"
 FORMAT = "pytest-drlcompress policy 1"
 
 
@@ -48,34 +46,6 @@ def network_bytes(network: nn.Module) -> bytes:
     metadata = {"format": FORMAT, "architecture": json.dumps(describe(network))}
     tensors = {name: _compact(tensor) for name, tensor in network.state_dict().items()}
     return _canonical(save(tensors, metadata))
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The content of ``baseline.json``.
-
-    Raises:
-        BaselineError: the file is missing, or a field of it is not what it must be.
-    """
-    path = folder / RECORD
-    try:
-        record: dict[str, Any] = read_json(path)
-        check_baseline(record)
-    except FileNotFoundError:
-        raise BaselineError(f"{folder} is not a baseline: it has no {RECORD}") from None
-    except ContentError as error:
-        raise BaselineError(
-            f"{path} is incomplete or damaged: {error}; restore it, or train or import the policy"
-            " again"
-        ) from None
-    except OSError as error:
-        raise BaselineError(f"{path} cannot be read: {error}") from None
-    return record
-
-
-def locked_record(folder: Path) -> BaseFileLock:
-    """Holds ``baseline.json`` while it is read, changed and written: a context manager."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f".{RECORD}.lock")
 
 
 def load_policy(folder: Path) -> Policy:

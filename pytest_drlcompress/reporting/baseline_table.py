@@ -11,7 +11,8 @@ from pytest_drlcompress.core.errors import BaselineError
 from pytest_drlcompress.core.files import sha256_of
 from pytest_drlcompress.gates.kinds import RETENTION
 from pytest_drlcompress.policies.load import baseline_ids
-from pytest_drlcompress.policies.store import RECORD, WEIGHTS
+from pytest_drlcompress.policies.record_file import RECORD
+from pytest_drlcompress.policies.store import WEIGHTS
 from pytest_drlcompress.reading.baseline_file import FailureFile, TrainedSteps
 from pytest_drlcompress.reading.typed import ContentError, read_json
 from pytest_drlcompress.training.recipes import TrainingRecipe

@@ -2,7 +2,6 @@
 
 import math
 import platform
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any
 from pytest_drlcompress.core.verdict import State
 from pytest_drlcompress.core.version import __version__
 from pytest_drlcompress.reporting.compare import SCHEMA_VERSION
+from pytest_drlcompress.reporting.rerun import rerun_command
 from pytest_drlcompress.reporting.results import Failure, Judged, Results
 
 SCHEMA = Path(__file__).with_name("report.schema.json")
@@ -21,7 +21,8 @@ SCHEMA = Path(__file__).with_name("report.schema.json")
 class Report:
     """What was asked, what was judged, and where.
 
-    ``options`` are those that another run of a gate needs, ``not_run`` the gates that were
+    ``options`` are those that another run of a gate needs, ``root`` is pytest's root
+    directory, ``not_run`` the gates that were
     collected and gave no result (a run that stopped early), ``settings``, ``versions`` and
     ``processor`` what figures depend on. ``films`` are what ``playback.film`` made.
     """
@@ -38,11 +39,12 @@ class Report:
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     processor: str
+    root: Path = Path()
     films: tuple[Mapping[str, Any], ...] = ()
 
     def command(self, test: str) -> str:
         """The command that runs ``test`` alone, as it was run."""
-        return shlex.join(["pytest", test, *self.options])
+        return rerun_command(test, self.options, self.root)
 
     def to_json(self) -> dict[str, Any]:
         """JSON builtins by ``report.schema.json``; floats have six significant digits."""
@@ -91,6 +93,7 @@ def make_report(
     notes: list[str],
     arguments: tuple[str, ...],
     exit_status: int,
+    root: Path,
 ) -> Report:
     """The report of a run that ends now; ``settings`` are the plugin's ``Settings``."""
     from pytest_drlcompress.baselines.record import current_versions
@@ -112,6 +115,7 @@ def make_report(
         settings=asked,
         versions=current_versions(),
         processor=processor_id()[:SHORT],
+        root=root,
         films=tuple(pictures for _, pictures in sorted(results.films.items())),
     )
 

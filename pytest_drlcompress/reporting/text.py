@@ -37,9 +37,9 @@ def verdict_line(verdict: Verdict) -> str:
     return text
 
 
-def verdict_text(verdict: Verdict, nodeid: str) -> str:
-    """The line, the reason, and the command that runs this gate alone."""
-    return f'{verdict_line(verdict)}\n    {verdict.reason}\n    pytest "{nodeid}"'
+def verdict_text(verdict: Verdict, rerun: str) -> str:
+    """The line, the reason, and the command that runs this gate alone, if there is one."""
+    return f"{verdict_line(verdict)}\n    {verdict.reason}\n    {rerun}".rstrip()
 
 
 def _quantity(verdict: Verdict, value: float, ratio_format: str) -> str:

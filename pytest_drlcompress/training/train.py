@@ -28,8 +28,9 @@ from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import SLOTS, rollout
 from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.policies.network import Argmax
+from pytest_drlcompress.policies.record_file import RECORD
 from pytest_drlcompress.policies.sb3.live import extract_network
-from pytest_drlcompress.policies.store import RECORD, load_policy, save_network
+from pytest_drlcompress.policies.store import load_policy, save_network
 from pytest_drlcompress.training import checkpoint
 from pytest_drlcompress.training.checkpoint import TrainingState
 from pytest_drlcompress.training.hardware import CPU, Hardware

@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.spec import EnvSpec, network_dtype
 from pytest_drlcompress.evaluation.rollout import rollout
-from pytest_drlcompress.runtime.torch import TorchActor
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn  # which ONNX files do without
 
 CALIBRATION_SEEDS = 2**19 + 2**17
 """First seed of the episodes that calibration sees; below ``RECORDED_SEEDS``."""
@@ -43,8 +43,10 @@ class OwnRollouts:
     env: EnvSpec
     engines: Engines = OUR_ENGINES
 
-    def blank(self, count: int) -> Tensor:
+    def blank(self, count: int) -> "Tensor":
         """Zeros, to trace a network."""
+        import torch
+
         shape, dtype, _ = self.env.spaces
         return torch.zeros((count, *shape), dtype=torch.uint8 if dtype == np.uint8 else None)
 
@@ -66,8 +68,10 @@ class OwnRollouts:
         """The network a step is given is its teacher."""
         return None
 
-    def visited(self, student: nn.Module, count: int, number: int) -> NDArray[Any]:
+    def visited(self, student: "nn.Module", count: int, number: int) -> NDArray[Any]:
         """Observations of whole episodes in which ``student`` acts."""
+        from pytest_drlcompress.runtime.torch import TorchActor
+
         first = STUDENT_SEEDS + number * _EPISODES_PER_ROUND
         rows: list[NDArray[Any]] = []
         seeds = range(first, first + _EPISODES_PER_ROUND)

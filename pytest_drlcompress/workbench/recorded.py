@@ -1,14 +1,15 @@
 """A recording as ``compression.step.Observations``: calibration, distillation without rollouts."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from pytest_drlcompress.environments.recorded import Recording, calibration_part
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn  # which ONNX files do without
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,10 @@ class RecordedObservations:
     recording: Recording
     rows: NDArray[Any]
 
-    def blank(self, count: int) -> Tensor:
+    def blank(self, count: int) -> "Tensor":
         """Zeros, to trace a network."""
+        import torch
+
         return torch.zeros((count, *self.rows.shape[1:]), dtype=torch.from_numpy(self.rows).dtype)
 
     def sample(self, count: int) -> NDArray[Any]:
@@ -39,7 +42,7 @@ class RecordedObservations:
         """The network a step is given is its teacher."""
         return None
 
-    def visited(self, student: nn.Module, count: int, number: int) -> NDArray[Any]:  # noqa: ARG002
+    def visited(self, student: "nn.Module", count: int, number: int) -> NDArray[Any]:  # noqa: ARG002
         """A random part of the recording: nobody can see where ``student`` would have gone."""
         rows = calibration_part(self.rows)
         chosen = np.random.default_rng(number).permutation(len(rows))[:count]

@@ -24,7 +24,7 @@ from pytest_drlcompress.policies.ids import unique_ids
 from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
 from pytest_drlcompress.policies.loader import PolicyLoader
 from pytest_drlcompress.policies.policy import Policy
-from pytest_drlcompress.policies.store import RECORD
+from pytest_drlcompress.policies.record_file import RECORD
 from pytest_drlcompress.runtime.factory import make_runtime
 from pytest_drlcompress.workbench.candidate import Candidate
 from pytest_drlcompress.workbench.loaded import LoadedPolicy, Tools

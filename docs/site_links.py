@@ -1,0 +1,18 @@
+"""A hook of mkdocs: links out of ``docs/`` name files of the repository, which the site lacks."""
+
+import re
+from typing import Any
+
+_OUTSIDE = re.compile(r"\[([^\]]+)\]\(((?:\.\./|workflows/)[^)]+)\)")
+
+
+def on_page_markdown(markdown: str, *, config: Any, **_: Any) -> str:
+    """``[text](../tests/x.py)`` as a link to the repository; as text without its address."""
+    root = config["repo_url"]
+
+    def outside(match: "re.Match[str]") -> str:
+        text, path = match.groups()
+        path = path.removeprefix("../") if path.startswith("../") else f"docs/{path}"
+        return f"[{text}]({root.rstrip('/')}/blob/main/{path})" if root else text
+
+    return _OUTSIDE.sub(outside, markdown)
