@@ -62,7 +62,7 @@ def missing_extra(error: ImportError) -> MissingExtraError | None:
     return MissingExtraError(f"this needs {module}: {pip_line(EXTRAS[module])}")
 
 
-def advice(error: Exception) -> str:
+def advice(error: BaseException) -> str:
     """What to type where others' ``error`` names a module of an extra that is missing, or empty."""
     text = str(error).casefold()
     named = (extra for module, extra in EXTRAS.items() if module in text and not installed(module))
