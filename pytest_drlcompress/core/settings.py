@@ -348,8 +348,8 @@ OPTIONS = (
 SUBJECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "what is judged": (
-            "policies", "env", "variants", "observations", "perturb", "output", "inputs", "trust",
-            "vecnormalize",
+            "policies", "env", "variants", "stored", "observations", "perturb", "output", "inputs",
+            "trust", "vecnormalize",
         ),
         "the return": (
             "min_retention", "alpha", "max_episodes", "precision", "inconclusive", "seed",
@@ -359,7 +359,9 @@ SUBJECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "hard_deadline", "max_bytes", "fits", "max_energy_uj", "unmeasured", "runtime",
             "target", "max_flash", "max_ram", "max_instructions",
         ),
-        "records and reports": ("baselines", "record", "record_new", "record_anyway", "report"),
+        "records and reports": (
+            "baselines", "record", "record_new", "record_anyway", "report", "film",
+        ),
         "how it runs": (
             "plan", "sweep", "workers", "no_cache", "executor", "ray_address", "ray_runtime_env",
         ),
