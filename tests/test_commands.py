@@ -16,6 +16,7 @@ NUMBERS = {
     "baselines": ("--episodes", "--workers"),
     "export trpo-hopper fp32 --out=c": ("--vectors",),
     "search trpo-hopper": ("--min-retention", "--max-episodes", "--minutes"),
+    "reproduce lu-table1": ("--min-retention", "--max-episodes", "--workers"),
     "train sac-hopper --recipe=sparse@95": ("--steps", "--segment"),
 }
 """Every option that is a number, by the least that its command takes."""
