@@ -1,9 +1,7 @@
 """From a training recipe to an SB3 model, and from an SB3 model to a policy network."""
 
 import inspect
-import math
 import warnings
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.network import (
     ACTIVATIONS,
 )
+from pytest_drlcompress.training.hyperparameters import check_values
 from pytest_drlcompress.training.recipes import OFF_POLICY, TrainingRecipe
 
 if TYPE_CHECKING:
@@ -89,8 +88,6 @@ def make_model(recipe: TrainingRecipe, env: "VecEnv", seed: int) -> "BaseAlgorit
 
 
 _OF_THE_RECIPE = ("policy", "env", "policy_kwargs", "seed", "device", "_init_setup_model")
-_LEAST = MappingProxyType({"gradient_steps": -1, "learning_starts": 0, "verbose": 0})
-"""The whole numbers that may be less than 1; -1 gradient steps are as many as were acted."""
 
 
 def check_hyperparameters(recipe: TrainingRecipe) -> None:
@@ -100,24 +97,10 @@ def check_hyperparameters(recipe: TrainingRecipe) -> None:
         TrainingError: one that the algorithm does not have, or of another kind than its default.
     """
     parameters = inspect.signature(algorithm_class(recipe.algorithm)).parameters
-    known = [name for name in parameters if name not in _OF_THE_RECIPE]
-    for name, value in recipe.hyperparameters.items():
-        where = f"{recipe.id}: hyperparameter {name}"
-        if name not in known:
-            raise TrainingError(
-                f"{where} is unknown to {recipe.algorithm}; known: {', '.join(known)}"
-            )
-        default = parameters[name].default
-        number = type(value) in (int, float)
-        if number and not math.isfinite(value):
-            raise TrainingError(f"{where} must be finite, not {value}")
-        least = _LEAST.get(name, 1)
-        if type(default) is int and (type(value) is not int or value < least):
-            raise TrainingError(f"{where} must be a whole number >= {least}, not {value!r}")
-        if type(default) is float and not (number and value >= 0):
-            raise TrainingError(f"{where} must be a number >= 0, not {value!r}")
-        if isinstance(default, bool) and not isinstance(value, bool):
-            raise TrainingError(f"{where} must be true or false, not {value!r}")
+    check_values(
+        recipe,
+        {name: p.default for name, p in parameters.items() if name not in _OF_THE_RECIPE},
+    )
 
 
 def buffer_size(recipe: TrainingRecipe) -> int:

@@ -9,7 +9,7 @@ The price is one cut episode per environment and segment.
 A recipe whose ``steps`` were changed goes on from where it is. If it had ended at a multiple
 of ``segment``, as off-policy recipes do, this too is the training that more steps from the
 start would have been; on-policy ones round each segment up to whole rollouts, and the last
-one is cut.
+one is cut. A learning rate that falls over the recipe's steps falls from there over the new ones.
 """
 
 import hashlib
@@ -146,7 +146,7 @@ def _image_segment(
     learner.learn(min(recipe.segment, recipe.steps - state.steps), on_steps)
     return Segment(
         learner.steps,
-        greedy(learner.network),
+        greedy(learner.deployed),
         lambda state: checkpoint.replace_current(work, state, learner.save),
     )
 
