@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pytest_drlcompress.core.errors import TrainingError
+from pytest_drlcompress.environments.atari.spec import AtariSpec
 from pytest_drlcompress.environments.atari.vector import make_vector
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.training.hardware import CPU, Hardware
@@ -67,20 +68,11 @@ class ImageLearner:
     ) -> None:
         self.steps, self._planned = steps, recipe.steps
         self._hardware, self._device = hardware, torch.device(hardware.device)
-        self._spec, self._seed, self._slots = EnvSpec.parse(recipe.environment), seed, recipe.n_envs
-        atari = self._spec.atari
-        if atari is None or atari.preprocessing != "gymnasium":
-            raise TrainingError(
-                f"{recipe.id}: {recipe.algorithm} trains on Atari with preprocessing=gymnasium"
-            )
-        if recipe.network not in IMAGE_NETWORKS:
-            raise TrainingError(
-                f"{recipe.id}: network {recipe.network!r} is not one of {', '.join(IMAGE_NETWORKS)}"
-            )
-        self._atari = atari
+        self._seed, self._slots = seed, recipe.n_envs
+        self._spec, self._atari = image_specification(recipe)
         torch.manual_seed(seed)
         self._actions = self._spec.action.n
-        self.network = make_image_network(recipe.network, atari.stack, self._actions)
+        self.network = make_image_network(recipe.network, self._atari.stack, self._actions)
         stored: Mapping[str, Any] | None = None
         if source is not None:
             stored = torch.load(source / self.checkpoint, self._device, weights_only=True)
@@ -146,6 +138,24 @@ class ImageLearner:
         self._optimizer.step()
         if self._average is not None:
             self._average.update_parameters(self.network)
+
+
+def image_specification(recipe: TrainingRecipe) -> tuple[EnvSpec, AtariSpec]:
+    """The game that a recipe trains an image network on.
+
+    Raises:
+        TrainingError: an environment that is no Atari game, or no such network.
+    """
+    spec = EnvSpec.parse(recipe.environment)
+    if spec.atari is None or spec.atari.preprocessing != "gymnasium":
+        raise TrainingError(
+            f"{recipe.id}: {recipe.algorithm} trains on Atari with preprocessing=gymnasium"
+        )
+    if recipe.network not in IMAGE_NETWORKS:
+        raise TrainingError(
+            f"{recipe.id}: network {recipe.network!r} is not one of {', '.join(IMAGE_NETWORKS)}"
+        )
+    return spec, spec.atari
 
 
 def settings_of(kind: type[Settings], recipe: TrainingRecipe) -> Settings:

@@ -20,8 +20,15 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 
-def make_env(recipe: TrainingRecipe) -> "VecEnv":
-    """The recipe's environments with float32 observations; ``VecNormalize`` if it asks for it."""
+def make_env(recipe: TrainingRecipe, cores: int = 1) -> "VecEnv":
+    """The recipe's environments with float32 observations; ``VecNormalize`` if it asks for it.
+
+    An image policy's are emulators, on ``cores`` threads.
+    """
+    if recipe.network:
+        from pytest_drlcompress.training.dqn import Emulators
+
+        return Emulators(recipe, cores)
     import gymnasium as gym
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import VecNormalize
@@ -47,24 +54,57 @@ def algorithm_class(name: str) -> "type[BaseAlgorithm]":
 
     classes: dict[str, type[BaseAlgorithm]] = {
         "sac": sb3.SAC, "td3": sb3.TD3, "ddpg": sb3.DDPG, "ppo": sb3.PPO, "trpo": TRPO,
+        "dqn": sb3.DQN,
     }  # fmt: skip
     return classes[name]
 
 
-def make_model(recipe: TrainingRecipe, env: "VecEnv", seed: int) -> "BaseAlgorithm":
-    """A new, untrained SB3 model.
+def make_model(
+    recipe: TrainingRecipe, env: "VecEnv", seed: int, device: str = "cpu"
+) -> "BaseAlgorithm":
+    """A new, untrained SB3 model on ``device``.
 
     Raises:
-        TrainingError: hyperparameters that the algorithm does not have or refuses.
+        TrainingError: hyperparameters that the algorithm does not have or refuses, or a replay
+            buffer that the machine has no memory for.
     """
     check_hyperparameters(recipe)
+    arguments: dict[str, Any]
+    if recipe.network:
+        from pytest_drlcompress.training.dqn import image_arguments
+
+        arguments = {
+            **image_arguments(recipe), **recipe.hyperparameters, "buffer_size": buffer_size(recipe),
+        }  # fmt: skip
+    else:
+        arguments = _state_arguments(recipe, env)
+    kind = "CnnPolicy" if recipe.network else "MlpPolicy"
+    try:
+        with warnings.catch_warnings():
+            # not after hours, when the last of it is written to
+            warnings.filterwarnings("error", ".*enough memory to store the complete replay buffer")
+            return algorithm_class(recipe.algorithm)(
+                kind, env, seed=seed, device=device, **arguments
+            )
+    except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise TrainingError(
+            f"{recipe.id}: {recipe.algorithm} on {recipe.environment} refuses its"
+            f" hyperparameters: {text}"
+        ) from error
+    except (MemoryError, UserWarning) as error:
+        raise TrainingError(f"{recipe.id}: {error}: lower its buffer_size") from None
+
+
+def _state_arguments(recipe: TrainingRecipe, env: "VecEnv") -> dict[str, Any]:
+    """What an algorithm is given where a policy sees a state of numbers."""
     from stable_baselines3.common.noise import NormalActionNoise
 
     policy: dict[str, Any] = {
         "net_arch": list(recipe.net_arch),
         "activation_fn": ACTIVATIONS[recipe.activation],
     }
-    arguments: dict[str, Any] = dict(recipe.hyperparameters)
+    arguments: dict[str, Any] = {**recipe.hyperparameters, "policy_kwargs": policy}
     if recipe.algorithm in OFF_POLICY:
         policy["optimizer_kwargs"] = {"fused": True}
         arguments["buffer_size"] = buffer_size(recipe)
@@ -75,16 +115,7 @@ def make_model(recipe: TrainingRecipe, env: "VecEnv", seed: int) -> "BaseAlgorit
             )
     else:
         policy["log_std_init"] = recipe.log_std_init
-    try:
-        return algorithm_class(recipe.algorithm)(
-            "MlpPolicy", env, policy_kwargs=policy, seed=seed, device="cpu", **arguments
-        )
-    except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise TrainingError(
-            f"{recipe.id}: {recipe.algorithm} on {recipe.environment} refuses its"
-            f" hyperparameters: {text}"
-        ) from error
+    return arguments
 
 
 _OF_THE_RECIPE = ("policy", "env", "policy_kwargs", "seed", "device", "_init_setup_model")
@@ -103,9 +134,17 @@ def check_hyperparameters(recipe: TrainingRecipe) -> None:
     )
 
 
+_SCREENS = 100_000
+"""Of images, 2.8 GB: RL-Zoo3's."""
+
+
 def buffer_size(recipe: TrainingRecipe) -> int:
-    """Transitions in the replay buffer of an off-policy recipe: all of them by default."""
-    return int(recipe.hyperparameters.get("buffer_size", recipe.steps))
+    """Transitions in the replay buffer of an off-policy recipe.
+
+    All of the training's where it says nothing; of images, 100,000.
+    """
+    default = _SCREENS if recipe.network else recipe.steps
+    return int(recipe.hyperparameters.get("buffer_size", default))
 
 
 def set_threads() -> None:
