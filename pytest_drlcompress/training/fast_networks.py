@@ -2,9 +2,10 @@
 
 An update of SAC or TD3 is some twenty products of small matrices. What surrounds them in PyTorch
 (the autograd graph, gradients that nobody uses, single precision) costs more than they do; here
-each network is a chain of products and nothing else. Hidden layers are computed in bfloat16 where the
-processor multiplies that in hardware, and accumulated in single precision; the first layer's
-inputs, output layers, losses, optimizers and all parameters stay in single precision.
+each network is a chain of products and nothing else. Inputs and hidden layers are bfloat16 where
+the processor multiplies that in hardware, summed in single precision; output layers, losses,
+optimizers and all parameters stay in single precision: rewards add up to values of a thousand,
+where bfloat16 counts in steps of four.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from torch.nn import functional
 
 def fastest_dtype() -> torch.dtype:
     """``bfloat16`` where the processor has instructions for it, else ``float32``."""
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    able = torch.cpu.get_capabilities()
+    native = able.get("avx512_bf16") or able.get("amx_bf16")
     return torch.bfloat16 if native else torch.float32
 
 
@@ -58,7 +60,7 @@ class Mlp:
             hidden.append(value)
         last = value.float()
         outputs = [functional.linear(last, head.weight, head.bias) for head in self.heads]
-        return Pass(inputs, tuple(hidden), torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0])
+        return Pass(inputs, tuple(hidden), torch.cat(outputs, 1))
 
     @torch.no_grad()
     def backward(self, done: Pass, gradient: Tensor) -> Tensor:
@@ -67,7 +69,7 @@ class Mlp:
         ``gradient`` is the loss's by the output, of the output's shape.
         """
         last = done.hidden[-1].float()
-        parts = gradient.split([head.out_features for head in self.heads], 1)
+        parts = self._by_head(gradient)
         for head, part in zip(self.heads, parts, strict=True):
             head.weight.grad, head.bias.grad = part.t() @ last, part.sum(0)
         delta = self._before_heads(parts)
@@ -84,11 +86,14 @@ class Mlp:
     @torch.no_grad()
     def input_gradient(self, done: Pass, gradient: Tensor, first: int) -> Tensor:
         """The loss's gradient by the inputs from ``first`` on; the parameters' stay as they are."""
-        delta = self._before_heads(gradient.split([head.out_features for head in self.heads], 1))
+        delta = self._before_heads(self._by_head(gradient))
         for index in reversed(range(len(self.hidden))):
             delta = torch.ops.aten.threshold_backward(delta, done.hidden[index], 0)
             delta = delta @ (self._weights[index] if index else self._weights[0][:, first:])
         return delta.float()
+
+    def _by_head(self, gradient: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(gradient, [head.out_features for head in self.heads], 1)
 
     def _before_heads(self, parts: Sequence[Tensor]) -> Tensor:
         total = parts[0] @ self.heads[0].weight

@@ -2,14 +2,16 @@
 
 Losses, order of the updates, random numbers and optimizers are SB3's: in single precision the
 same transitions give the same parameters to rounding (a test holds the two together). What
-differs is how an update is computed (``fast_networks``). Anything that the written-out gradients do
-not cover (another activation than ReLU, state-dependent exploration) is left to SB3's own update.
+differs is how an update is computed (``fast_networks``). What the written-out gradients do not
+cover is left to SB3's own update: another activation than ReLU, state-dependent exploration,
+hooks that quantize a layer.
 
 Sources: Haarnoja et al. 2018 (SAC, equations 5 to 8 and the temperature's), Fujimoto et al. 2018
 (TD3, algorithm 1), Lillicrap et al. 2015 (DDPG: TD3 with one critic, no delay and no target noise).
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from stable_baselines3 import DDPG, SAC, TD3
@@ -38,11 +40,13 @@ class FastSAC(SAC):
         if actor is None or critics is None or targets is None or self.use_sde:
             super().train(gradient_steps, batch_size)
             return
+        memory = self.replay_buffer
+        assert memory is not None
         self.policy.set_training_mode(True)
         temperature = [] if self.ent_coef_optimizer is None else [self.ent_coef_optimizer]
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer, *temperature])
         for step in range(gradient_steps):
-            batch = _sample(self, batch_size)
+            batch: ReplayBufferSamples = memory.sample(batch_size, env=self._vec_normalize_env)
             acted = actor.forward(batch.observations)
             actions, log_prob, noise = _squashed(acted.output)
             scale = self._temperature(log_prob)
@@ -108,11 +112,13 @@ class FastTD3(TD3):
         if actor is None or actor_target is None or critics is None or targets is None:
             super().train(gradient_steps, batch_size)
             return
+        memory = self.replay_buffer
+        assert memory is not None
         self.policy.set_training_mode(True)
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer])
         for _ in range(gradient_steps):
             self._n_updates += 1
-            batch = _sample(self, batch_size)
+            batch: ReplayBufferSamples = memory.sample(batch_size, env=self._vec_normalize_env)
             with torch.no_grad():
                 noise = torch.empty_like(batch.actions).normal_(0, self.target_policy_noise)
                 noise.clamp_(-self.target_noise_clip, self.target_noise_clip)
@@ -144,17 +150,24 @@ class FastDDPG(FastTD3, DDPG):
     """DDPG whose update is written out: SB3's is its TD3 with one critic and no delay."""
 
 
-def _mlp(body: nn.Module, heads: tuple[nn.Module, ...]) -> Mlp | None:
+def _mlp(body: nn.Module, heads: Sequence[object]) -> Mlp | None:
     """``None`` where the network is not linear layers with ReLU after each hidden one."""
     if not isinstance(body, nn.Sequential) or len(body) < 2 or len(body) % 2:
         return None
     layers = list(body)
-    linear = [layer for layer in layers[::2] if type(layer) is nn.Linear]
+    linear = [layer for layer in layers[::2] if _plain(layer)]
     relus = [layer for layer in layers[1::2] if type(layer) is nn.ReLU]
-    outputs = [head for head in heads if type(head) is nn.Linear]
+    outputs = [head for head in heads if _plain(head)]
     if len(linear) + len(relus) != len(layers) or len(outputs) != len(heads):
         return None
     return Mlp(linear, outputs, fastest_dtype())
+
+
+def _plain(layer: object) -> TypeGuard[nn.Linear]:
+    """A linear layer that nothing listens to: quantization-aware training changes it by hooks."""
+    if type(layer) is not nn.Linear:
+        return False
+    return not (layer._forward_hooks or layer._forward_pre_hooks)  # noqa: SLF001
 
 
 def _mlps(critic: "ContinuousCritic") -> list[Mlp] | None:
@@ -172,15 +185,8 @@ def _tanh_mlp(network: nn.Module) -> Mlp | None:
     return _mlp(network[:-2], (network[-2],))
 
 
-def _sample(model: Any, batch_size: int) -> "ReplayBufferSamples":
-    samples: ReplayBufferSamples = model.replay_buffer.sample(
-        batch_size, env=model._vec_normalize_env
-    )
-    return samples
-
-
 def _squashed(output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Actions, their log probabilities ``(batch, 1)`` and the noise, from mean and log deviation."""
+    """Actions, their log probabilities ``(batch, 1)`` and the noise behind them."""
     mean, log_std = output.chunk(2, 1)
     log_std = log_std.clamp(*LOG_STD_RANGE)
     noise = torch.randn_like(mean)
