@@ -18,6 +18,12 @@ REFERENCE = ROOT / "docs/reference.md"
 IN_API = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
 """The names that the API page takes from the docstrings."""
 
+LINKING = [
+    page
+    for folder in (".", "docs", "baselines", "examples/*")
+    for page in sorted(ROOT.glob(f"{folder}/*.md"))
+]
+
 
 @pytest.fixture(scope="module")
 def reference() -> str:
@@ -89,6 +95,24 @@ def test_the_help_is_readable_on_80_columns(pytester: pytest.Pytester) -> None:
     shown = [line for line in mine.splitlines() if "--drlc-" in line]
     assert len(shown) >= len(OPTIONS)
     assert max(map(len, shown)) <= 80
+
+
+def anchors(page) -> set[str]:
+    """Of the headings of a Markdown page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", LINKING, ids=[str(page.relative_to(ROOT)) for page in LINKING])
+def test_links_name_files_and_headings_that_exist(page) -> None:
+    """On GitHub, where pages outside ``docs/`` are read and links leave it."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith(("https:", "mailto:")):
+            path, _, anchor = target.partition("#")
+            there = page.parent / path if path else page
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there), target
 
 
 def test_the_site_builds_without_a_warning(tmp_path) -> None:
