@@ -42,12 +42,14 @@ def make_env(recipe: TrainingRecipe) -> "VecEnv":
 
 
 def algorithm_class(name: str) -> "type[BaseAlgorithm]":
-    """The SB3 class of an algorithm's name."""
-    import stable_baselines3 as sb3
+    """The SB3 class of an algorithm's name; off-policy ones with the project's own update."""
     from sb3_contrib import TRPO
+    from stable_baselines3 import PPO
+
+    from pytest_drlcompress.training.off_policy import FastDDPG, FastSAC, FastTD3
 
     classes: dict[str, type[BaseAlgorithm]] = {
-        "sac": sb3.SAC, "td3": sb3.TD3, "ddpg": sb3.DDPG, "ppo": sb3.PPO, "trpo": TRPO,
+        "sac": FastSAC, "td3": FastTD3, "ddpg": FastDDPG, "ppo": PPO, "trpo": TRPO,
     }  # fmt: skip
     return classes[name]
 
@@ -128,4 +130,3 @@ def buffer_size(recipe: TrainingRecipe) -> int:
 def set_threads() -> None:
     """One thread for torch: several trainings run side by side, and small nets gain nothing."""
     torch.set_num_threads(1)
-    torch.set_float32_matmul_precision("medium")
