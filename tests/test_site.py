@@ -124,6 +124,7 @@ def test_the_site_builds_without_a_warning(tmp_path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Gate your own policy in ten minutes" in (tmp_path / "tutorial/index.html").read_text()
+    assert "--drlc-variant=RECIPE|FILE" in (tmp_path / "reference/index.html").read_text()
     api = (tmp_path / "api/index.html").read_text()
     for name in IN_API:
         entry = api.partition(f'id="{name}" class="doc doc-heading"')[2]
