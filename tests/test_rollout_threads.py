@@ -54,13 +54,20 @@ gym.register('drlcTests/Multiplying-v0', Multiplying, disable_env_checker=True)
 spec = EnvSpec(sys.argv[1])
 spec.spaces
 np.ones((300, 300)) @ np.ones((300, 300))  # the libraries' own threads are there
-info = [(pool['prefix'], pool['num_threads']) for pool in threadpool_info()]
+
+
+def threads():
+    # the order in which the libraries are listed says nothing
+    return sorted((pool['prefix'], pool['num_threads']) for pool in threadpool_info())
+
+
+info = threads()
 before = seconds()
 for _ in rollout(spec, ZeroActor(spec.action), range(int(sys.argv[2]))):
     pass
 after = seconds()
 used = [after[name] - before.get(name, 0.0) for name in after]
-left = [(pool['prefix'], pool['num_threads']) for pool in threadpool_info()]
+left = threads()
 print(json.dumps({'used': sorted(used), 'before': info, 'after': left}))
 """
 
