@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from baseline_copies import copy_baseline
 from counting import ENV_ID, CountingEnv
 from hypothesis import settings
 
@@ -65,7 +66,7 @@ def exporter():
 def suites(pytester, exporter):
     """A project with a copy of the suites and of one baseline (TRPO Hopper)."""
     shutil.copytree(ROOT / "suites", pytester.path / "suites")
-    shutil.copytree(ROOT / "baselines/trpo-hopper", pytester.path / "baselines/trpo-hopper")
+    copy_baseline("trpo-hopper", pytester.path / "baselines")
     return pytester
 
 

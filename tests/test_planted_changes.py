@@ -8,8 +8,7 @@ import json
 import shutil
 
 import pytest
-
-from conftest import ROOT
+from baseline_copies import copy_baseline
 
 RECORDED = ("fp32", "ptdq", "ptsq", "ptsq:equalize=true", "l2@30")
 GATES = ("suites/test_return_retention.py", "suites/test_quantization_error.py")
@@ -157,7 +156,7 @@ def test_more_pruning(recorded):
 
 def test_a_dropped_vecnormalize(suites):
     """Of two baselines only the one that was trained with observation normalisation changes."""
-    shutil.copytree(ROOT / "baselines/sac-halfcheetah", suites.path / "baselines/sac-halfcheetah")
+    copy_baseline("sac-halfcheetah", suites.path / "baselines")
     variants = ("-k", "fp32 or ptdq")
     record(suites, *variants)
     plant(suites, NO_VECNORMALIZE)

@@ -5,6 +5,7 @@ import re
 import shutil
 
 import pytest
+from baseline_copies import copy_baseline
 
 from conftest import ROOT
 from pytest_drlcompress.__main__ import main
@@ -167,7 +168,7 @@ def test_a_share_has_an_exact_interval():
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """One baseline, in a folder of its own."""
-    shutil.copytree(ROOT / "baselines/trpo-hopper", tmp_path / "baselines/trpo-hopper")
+    copy_baseline("trpo-hopper", tmp_path / "baselines")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -1,13 +1,12 @@
 """Variants kept beside their baseline, and the commands that make them."""
 
 import json
-import shutil
 
 import pytest
 import zstandard
+from baseline_copies import copy_baseline
 from test_planted_changes import CONFTEST
 
-from conftest import ROOT
 from pytest_drlcompress.__main__ import main
 from pytest_drlcompress.baselines.variants import load_variant, store_variant
 from pytest_drlcompress.compression.recipe import parse_recipe
@@ -24,7 +23,7 @@ RECIPE = f"sparse@60:{OPTIONS}"
 
 @pytest.fixture
 def baselines(tmp_path):
-    shutil.copytree(ROOT / "baselines/trpo-hopper", tmp_path / "baselines/trpo-hopper")
+    copy_baseline("trpo-hopper", tmp_path / "baselines")
     return tmp_path / "baselines"
 
 
