@@ -12,13 +12,13 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Any
 
-import ray
 from ray.exceptions import RayError
 
 from pytest_drlcompress.core.errors import ExecutorError
 from pytest_drlcompress.evaluation.executors.base import JobsProgress
 from pytest_drlcompress.evaluation.executors.ray.executor import MOST_DEATHS
 from pytest_drlcompress.evaluation.executors.ray.pool import NodePool
+from pytest_drlcompress.evaluation.executors.ray.supply import put
 from pytest_drlcompress.evaluation.executors.ray.tally import Tally
 from pytest_drlcompress.evaluation.executors.ray.worker import RayWorker
 
@@ -48,8 +48,12 @@ class RayJobs:
         self.tally = Tally()
 
     def share(self, value: object) -> Any:
-        """See ``Jobs.share``."""
-        return ray.put(value)
+        """See ``Jobs.share``.
+
+        Raises:
+            ExecutorError: the cluster was lost.
+        """
+        return put(self._pool, value)
 
     def submit(self, function: Callable[..., Any], *arguments: Any, group: str = "") -> Future[Any]:
         """See ``Jobs.submit``."""

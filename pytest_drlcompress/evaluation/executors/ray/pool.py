@@ -24,7 +24,7 @@ from pytest_drlcompress.evaluation.executors.ray.proof import (
     differing_versions,
     pickled,
 )
-from pytest_drlcompress.evaluation.executors.ray.worker import RayWorker
+from pytest_drlcompress.evaluation.executors.ray.worker import RayWorker, lost_if_shut_down
 
 _THREADS = {"control": 1}
 """In a group of one thread, so that what is sent in order is done in order."""
@@ -126,13 +126,16 @@ class NodePool:
         for thread in self._recruits:
             thread.join(max(0.0, end - time.monotonic()))
 
+    def _has_ended(self) -> bool:
+        return self._closed.is_set() or bool(self._cluster.lost)
+
     def _recruit(self) -> None:
         thread = threading.Thread(target=self._start, daemon=True, name="drlcompress-ray")
         self._recruits.append(thread)
         thread.start()
 
     def _start(self) -> None:
-        while not self._closed.is_set():
+        while not self._has_ended():
             try:
                 worker, node, description = self._worker()
                 reason = self._refusal(worker, description)
@@ -140,7 +143,7 @@ class NodePool:
                 time.sleep(_AGAIN_S)
                 continue
             except Exception:
-                if self._closed.is_set():  # Ray is shut down under it
+                if self._has_ended():  # Ray is shut down under it
                     return
                 raise
             with self._changed:
@@ -177,9 +180,10 @@ class NodePool:
         """
         while True:
             try:
-                return ray.get(reference, timeout=_AGAIN_S)
+                with lost_if_shut_down():
+                    return ray.get(reference, timeout=_AGAIN_S)
             except GetTimeoutError:
-                if self._closed.is_set():
+                if self._has_ended():
                     raise
 
     def _refusal(self, worker: RayWorker, description: Description) -> str:
@@ -187,8 +191,8 @@ class NodePool:
         if differing := differing_versions(description, self._here):
             return f"it has {differing}"
         with self._changed:
-            while self._proof is None and not self._closed.is_set():
-                self._changed.wait()
+            while self._proof is None and not self._has_ended():
+                self._changed.wait(_AGAIN_S)
             proof = self._proof
         if proof is None:
             return ""

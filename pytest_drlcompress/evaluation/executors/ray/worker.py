@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import ray
@@ -77,12 +77,13 @@ class RayWorker:
         stream = self.actor.call.options(num_returns="streaming").remote(
             function, actors, *arguments
         )
-        for reference in stream:
-            message = ray.get(reference)
-            if not isinstance(message, Tally):
-                result: tuple[Any, Exception | None] = message
-                return result
-            on_tally(message)
+        with lost_if_shut_down():
+            for reference in stream:
+                message = ray.get(reference)
+                if not isinstance(message, Tally):
+                    result: tuple[Any, Exception | None] = message
+                    return result
+                on_tally(message)
         raise AssertionError("a job ended without a result")
 
     def kill(self) -> None:
@@ -102,22 +103,23 @@ class RayWorker:
         # what comes back to the queue after that is for another order
         exhausted = first[-1] is None
         try:
-            stream = self.actor.rollout.options(num_returns="streaming").remote(
-                number, order, first
-            )
-            for reference in stream:
-                wanted = 0
-                for message in ray.get(reference):
-                    if message is Signal.MORE:
-                        wanted += 1
-                    elif isinstance(message, Unusable):
-                        problem = message
-                    elif self._number == number:
-                        share.emit(message)
-                if wanted and not exhausted and self._number == number:
-                    seeds = self._draw(share, wanted)
-                    exhausted = seeds[-1] is None
-                    self.actor.feed.remote(number, seeds)
+            with lost_if_shut_down():
+                stream = self.actor.rollout.options(num_returns="streaming").remote(
+                    number, order, first
+                )
+                for reference in stream:
+                    wanted = 0
+                    for message in ray.get(reference):
+                        if message is Signal.MORE:
+                            wanted += 1
+                        elif isinstance(message, Unusable):
+                            problem = message
+                        elif self._number == number:
+                            share.emit(message)
+                    if wanted and not exhausted and self._number == number:
+                        seeds = self._draw(share, wanted)
+                        exhausted = seeds[-1] is None
+                        self.actor.feed.remote(number, seeds)
         except Exception as error:  # Ray's own, or what cannot be read of what it brought
             problem = error
         with self._lock:
@@ -135,6 +137,15 @@ class RayWorker:
             if seeds[-1] is None:
                 break
         return seeds
+
+
+@contextlib.contextmanager
+def lost_if_shut_down() -> Iterator[None]:
+    """Ray ends threads that wait for an answer while it is shut down: make that a ``RayError``."""
+    try:
+        yield
+    except SystemExit:
+        raise RayError("Ray was shut down") from None
 
 
 def _in_thread(target: Callable[..., None], *arguments: Any) -> None:
