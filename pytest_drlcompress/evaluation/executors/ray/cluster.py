@@ -18,6 +18,7 @@ import ray
 from ray._private import auto_init_hook, worker
 
 from pytest_drlcompress.core.errors import ExecutorError
+from pytest_drlcompress.evaluation.executors.ray.worker import join_threads
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Of a cluster on this machine: artifacts and policies are small."""
@@ -26,6 +27,9 @@ SILENCE_S = 10.0
 """How long a cluster may have no node, or not answer, before it counts as lost."""
 
 _LOOK_S = 1.0
+
+_GRACE_S = 3.0
+"""For threads to leave Ray before it is shut down; the head tells of a dead raylet later."""
 
 _STUCK_S = 30.0
 """After which a question to Ray without an answer counts as silence."""
@@ -43,7 +47,7 @@ class Cluster:
     """A connection to the cluster at ``address``, or to one of ``cores`` started here.
 
     ``runtime_env`` is Ray's: what the processes on the nodes need beside what is installed there.
-    ``lost`` says why the cluster is gone, and is empty while it is there.
+    ``lost`` says why the cluster is gone, and is empty while it is there; ``gone`` is set then.
 
     Raises:
         ExecutorError: there is none at ``address``, or this process has a connection to another.
@@ -52,6 +56,7 @@ class Cluster:
     def __init__(self, address: str | None, cores: int, runtime_env: Path | None = None) -> None:
         self.runtime_env = {} if runtime_env is None else _read(runtime_env)
         self.lost = ""
+        self.gone = threading.Event()
         if ray.is_initialized():
             raise ExecutorError(
                 "this process is connected to Ray already: call ray.shutdown() before"
@@ -69,7 +74,7 @@ class Cluster:
         self._lock = threading.Lock()
         self._goodbye = threading.Thread(target=_say_goodbye, daemon=True)
         self._threads = [
-            threading.Thread(target=target, daemon=True, name="drlcompress-ray")
+            threading.Thread(target=target, daemon=True, name="drlcompress-ray-watch")
             for target in (self._watch, self._listen)
         ]
         for thread in self._threads:
@@ -139,6 +144,7 @@ class Cluster:
             elif time.monotonic() - self._heard > _STUCK_S:
                 self._lose(f"no answer within {_STUCK_S:g} s")
             if self.lost:
+                join_threads(_GRACE_S)
                 self._leave()
                 return
 
@@ -149,6 +155,7 @@ class Cluster:
 
     def _lose(self, why: str) -> None:
         self.lost = f"the Ray cluster was lost: {why}"
+        self.gone.set()
 
     def _listen(self) -> None:
         seen = time.monotonic()

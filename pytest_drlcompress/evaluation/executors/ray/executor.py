@@ -129,6 +129,7 @@ class _Team:
     def close(self) -> None:
         """Call off what is going on."""
         self._closed = True
+        self._order = None  # whoever keeps a traceback would keep it
         self._see_to_ended()
         for worker in self._busy:
             worker.release()

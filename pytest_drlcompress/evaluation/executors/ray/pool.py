@@ -24,7 +24,12 @@ from pytest_drlcompress.evaluation.executors.ray.proof import (
     differing_versions,
     pickled,
 )
-from pytest_drlcompress.evaluation.executors.ray.worker import RayWorker, lost_if_shut_down
+from pytest_drlcompress.evaluation.executors.ray.worker import (
+    RayWorker,
+    in_thread,
+    join_threads,
+    lost_if_shut_down,
+)
 
 _THREADS = {"control": 1}
 """In a group of one thread, so that what is sent in order is done in order."""
@@ -47,7 +52,6 @@ class NodePool:
         self._actors: set[Any] = set()
         self._proof: Proof | None = None
         self._closed = threading.Event()
-        self._recruits: list[threading.Thread] = []
         self._out = 0
         self.nodes: dict[str, Description] = {}
         self.refused: dict[str, str] = {}
@@ -121,18 +125,13 @@ class NodePool:
             for actor in actors:
                 with contextlib.suppress(Exception):  # the cluster may be going
                     ray.kill(actor)
-        # Ray crashes where it is shut down while somebody waits for an answer
-        end = time.monotonic() + 5 * _AGAIN_S
-        for thread in self._recruits:
-            thread.join(max(0.0, end - time.monotonic()))
+        join_threads(5 * _AGAIN_S)
 
     def _has_ended(self) -> bool:
         return self._closed.is_set() or bool(self._cluster.lost)
 
     def _recruit(self) -> None:
-        thread = threading.Thread(target=self._start, daemon=True, name="drlcompress-ray")
-        self._recruits.append(thread)
-        thread.start()
+        in_thread(self._start)
 
     def _start(self) -> None:
         while not self._has_ended():
@@ -170,7 +169,7 @@ class NodePool:
         with self._changed:
             self._actors.add(actor)
         node, description = self._answer(actor.describe.remote())
-        return RayWorker(actor, node), node, description
+        return RayWorker(actor, node, self._cluster.gone), node, description
 
     def _answer(self, reference: Any) -> Any:
         """What ``reference`` stands for; a worker may wait for room for long.
