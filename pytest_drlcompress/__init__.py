@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from pytest_drlcompress.core.errors import RecipeError
     from pytest_drlcompress.core.settings import default_settings
     from pytest_drlcompress.core.verdict import State, Verdict
-    from pytest_drlcompress.environments.engines import engine_choice
+    from pytest_drlcompress.environments.engine import Engine
+    from pytest_drlcompress.environments.engines import Engines, engine_choice
+    from pytest_drlcompress.environments.gymnasium import GymnasiumEngine
     from pytest_drlcompress.environments.spec import EnvSpec
-    from pytest_drlcompress.evaluation.rollout import rollout
+    from pytest_drlcompress.evaluation.rollout import RandomActor, ZeroActor, rollout
     from pytest_drlcompress.frontier.search import find_smallest
     from pytest_drlcompress.onnx_graph.export import export_onnx
     from pytest_drlcompress.plugin.gate import Gate
@@ -45,13 +47,17 @@ _HOMES = {
     "Candidate": "workbench.candidate",
     "CubicSchedule": "compression.pruning.schedule",
     "Diagnosis": "compression.step",
+    "Engine": "environments.engine",
+    "Engines": "environments.engines",
     "EnvSpec": "environments.spec",
     "Gate": "plugin.gate",
+    "GymnasiumEngine": "environments.gymnasium",
     "Observations": "compression.step",
     "Policy": "policies.policy",
     "PolicyLoader": "policies.loader",
     "QuantizerSpec": "compression.quantization.quantizer",
     "REPORT_SCHEMA": "reporting.report:SCHEMA",
+    "RandomActor": "evaluation.rollout",
     "Recipe": "compression.recipe",
     "RecipeError": "core.errors",
     "Result": "compression.step",
@@ -62,6 +68,7 @@ _HOMES = {
     "StepKind": "compression.step",
     "Verdict": "core.verdict",
     "Workbench": "workbench.workbench",
+    "ZeroActor": "evaluation.rollout",
     "builtin_registry": "compression.registry",
     "default_settings": "core.settings",
     "engine_choice": "environments.engines",
@@ -80,12 +87,16 @@ __all__ = [
     "Candidate",
     "CubicSchedule",
     "Diagnosis",
+    "Engine",
+    "Engines",
     "EnvSpec",
     "Gate",
+    "GymnasiumEngine",
     "Observations",
     "Policy",
     "PolicyLoader",
     "QuantizerSpec",
+    "RandomActor",
     "Recipe",
     "RecipeError",
     "Result",
@@ -96,6 +107,7 @@ __all__ = [
     "StepKind",
     "Verdict",
     "Workbench",
+    "ZeroActor",
     "__version__",
     "builtin_registry",
     "default_settings",

@@ -54,6 +54,15 @@ def test_a_narrow_terminal_folds_cells_and_cuts_nothing(pytestconfig):
         assert word in text
 
 
+def test_a_narrow_terminal_keeps_its_headings_whole(pytestconfig):
+    file = io.StringIO()
+    reporter = TerminalReporter(pytestconfig, file)
+    reporter.isatty, reporter._tw.fullwidth = True, 80
+    short = [j for j in full_report(("dqn",)).judged if j.verdict.variant in {"fp32", "ptdq"}]
+    write_summary(reporter, results(short), [])
+    assert " policy   variant " in file.getvalue()
+
+
 def test_verbose_has_a_line_for_each(summary):
     lines = summary(full_report().judged, verbosity=1).splitlines()
     assert len([line for line in lines if line.startswith("latency ")]) == 10

@@ -32,12 +32,21 @@ def _one_evaluation_episode(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "EVALUATION_SEEDS", range(900_000, 900_001))
 
 
-def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    return dict(torch.load(next(folder.glob("segment-*/*.pt")), weights_only=True)["network"])
+STEADY = replace(
+    TINY, hyperparameters={**TINY.hyperparameters, "average": 0.9, "learning_rate_end": 0.0}
+)
 
 
-def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    recipe = replace(TINY, network="resnet")
+def _stored(folder: Path) -> dict[str, Any]:
+    return dict(torch.load(next(folder.glob("segment-*/*.pt")), weights_only=True))
+
+
+@pytest.mark.parametrize(
+    "recipe", [replace(TINY, network="resnet"), STEADY], ids=["plain", "averaged"]
+)
+def test_a_killed_training_resumes_to_the_same_weights(
+    tmp_path: Path, recipe: TrainingRecipe
+) -> None:
     whole = training.train(recipe, tmp_path / "whole")
 
     class KilledError(Exception):
@@ -52,10 +61,65 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
     resumed = training.train(recipe, tmp_path / "cut")
     assert resumed.curve == whole.curve
     assert [step for step, _ in whole.curve] == [32, 64]
-    first, second = _weights(tmp_path / "whole"), _weights(tmp_path / "cut")
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    fresh = make_image_network("resnet", 4, 6).state_dict()
-    assert not torch.equal(first["1.weight"], fresh["1.weight"])
+    first, second = _stored(tmp_path / "whole"), _stored(tmp_path / "cut")
+    if recipe is STEADY:  # it goes on over the segments: two times eight steps of the optimizer
+        assert first["average"]["n_averaged"] == 16
+    assert first.keys() == second.keys()
+    assert ("average" in first) == (recipe is STEADY)
+    for part in first.keys() - {"optimizer"}:
+        assert all(torch.equal(first[part][name], second[part][name]) for name in first[part])
+    fresh = make_image_network(recipe.network, 4, 6).state_dict()
+    assert not torch.equal(first["network"]["1.weight"], fresh["1.weight"])
+
+
+def test_the_average_is_that_of_the_weights_after_each_step() -> None:
+    after: list[torch.Tensor] = []
+
+    class Watched(Pqn):
+        def _descend(self, loss: torch.Tensor) -> None:
+            super()._descend(loss)
+            after.append(self.network[-1].weight.detach().clone())
+
+    learner = Watched(STEADY, 0, 0, None)
+    learner.learn(32, lambda steps: None)
+    assert len(after) == 8
+    average = after[0]
+    for weight in after[1:]:
+        average = 0.9 * average + 0.1 * weight
+    torch.testing.assert_close(learner.deployed[-1].weight, average)
+    assert not torch.equal(learner.deployed[-1].weight, learner.network[-1].weight)
+
+
+def test_the_average_is_what_is_kept(tmp_path: Path) -> None:
+    training.train(replace(STEADY, segment=64), tmp_path)
+    stored, best = _stored(tmp_path), load_network(tmp_path / "best")
+    rounded = {name: stored[name][key].to(torch.bfloat16).float() for name, key in (
+        ("average", "module.1.weight"), ("network", "1.weight"),
+    )}  # fmt: skip
+    assert torch.equal(best[1].weight, rounded["average"])
+    assert not torch.equal(best[1].weight, rounded["network"])
+
+
+def test_the_learning_rate_falls_over_the_recipes_steps(tmp_path: Path) -> None:
+    settings = {**STEADY.hyperparameters, "learning_rate": 1e-3, "learning_rate_end": 2e-4}
+    recipe = replace(STEADY, hyperparameters={**settings, "warmup": 2})
+    rates = []
+
+    class Watched(Pqn):
+        def _descend(self, loss: torch.Tensor) -> None:
+            rates.append(self._optimizer.param_groups[0]["lr"])
+            super()._descend(loss)
+
+    Watched(recipe, 0, 0, None).learn(80, lambda steps: None)
+    # four steps of the optimizer every 16 of the environments; the recipe ends after 64
+    wanted = [1e-3 / 2, 8e-4, 6e-4, 4e-4, 2e-4]
+    assert rates[::4] == pytest.approx(wanted)
+    assert rates[3::4] == pytest.approx(wanted)
+
+
+def test_a_recipe_without_average_and_decay_is_the_one_it_was() -> None:
+    assert training.fingerprint(TINY) == "7ff80df097b95017"
+    assert len({training.fingerprint(recipe) for recipe in (TINY, STEADY)}) == 2
 
 
 def test_the_stored_policy_is_the_trained_one_in_half_the_bytes(tmp_path: Path) -> None:
@@ -117,7 +181,16 @@ def test_what_cannot_be_trained_is_one_clear_line(tmp_path: Path) -> None:
     orphan = replace(TINY, algorithm="distillation", teacher="nobody")
     cases = {
         "learns from nobody, which": orphan,
-        "no hyperparameter momentum": replace(TINY, hyperparameters={"momentum": 0.9}),
+        "momentum is unknown to pqn; known: learning_rate, learning_rate_end, average": replace(
+            TINY, hyperparameters={"momentum": 0.9}
+        ),
+        "average must be below 1, as 0.999 is, not 1": replace(
+            TINY, hyperparameters={"average": 1}
+        ),
+        "learning_rate_end must be a number >= 0, not 'low'": replace(
+            TINY, hyperparameters={"learning_rate_end": "low"}
+        ),
+        "rollout must be a whole number >= 1, not 0": replace(TINY, hyperparameters={"rollout": 0}),
         "'lenet' is not one of nature, resnet": replace(TINY, network="lenet"),
         "preprocessing=gymnasium": replace(TINY, environment="Hopper-v5"),
     }

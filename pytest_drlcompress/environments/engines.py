@@ -21,10 +21,10 @@ class Engines:
 
     ``added`` comes before our own. It is what the hook ``pytest_drlcompress_environments``
     feeds: each implementation returns factories ``(spec, perturbation) -> Engine | None``, and
-    the run's engines are ``Engines.of(factories)``::
+    the run's engines are ``Engines.of(factories)``:
 
         # conftest.py
-        from pytest_drlcompress.environments.gymnasium import GymnasiumEngine
+        from pytest_drlcompress import GymnasiumEngine
 
 
         def clipped(spec, perturbation):

@@ -45,7 +45,7 @@ class PolicyLoader(Protocol):
     """Loads the policies that one kind of text names: files with a suffix, a registry's names.
 
     The first loader that ``matches`` the text of ``--drlc-policy`` loads it; own loaders are
-    asked before those that come with the plugin. A loader of a network's bare weights::
+    asked before those that come with the plugin. A loader of a network's bare weights:
 
         class ActorLoader:
             def matches(self, text):

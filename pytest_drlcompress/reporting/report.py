@@ -15,6 +15,7 @@ from pytest_drlcompress.reporting.rerun import rerun_command
 from pytest_drlcompress.reporting.results import Failure, Judged, Results
 
 SCHEMA = Path(__file__).with_name("report.schema.json")
+"""Where the JSON Schema of ``--drlc-report=PATH.json`` is."""
 
 
 @dataclass(frozen=True)

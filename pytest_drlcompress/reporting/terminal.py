@@ -68,7 +68,7 @@ def _write_table(reporter: Any, judged: Sequence[Judged]) -> None:
         ("policy", max(len(row.policy) for row in rows)),
         ("variant", max(len(row.variant) for row in rows)),
     ):
-        table.add_column(name, min_width=min(widest, _WIDEST), overflow="fold")
+        table.add_column(name, min_width=min(max(widest, len(name)), _WIDEST), overflow="fold")
     for gate in gates:
         texts = [gate, *(cell_text(row.cells[gate]) for row in rows if gate in row.cells)]
         table.add_column(gate, min_width=max(len(w) for text in texts for w in text.split()))

@@ -54,6 +54,7 @@ class Quantizer(Protocol):
 
 
 MakeQuantizer = Callable[[NDArray[np.float32]], Quantizer]
+"""What the checks are given: it chooses scale and zero point for an array."""
 
 
 @dataclass(frozen=True)

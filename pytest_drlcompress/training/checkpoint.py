@@ -126,13 +126,20 @@ def _write(
     buffer: Any = getattr(model, "replay_buffer", None)
     if buffer is not None:
         rows = buffer.buffer_size if buffer.full else buffer.pos
-        arrays = {name: getattr(buffer, name)[:rows] for name in _BUFFER_ARRAYS}
-        np.savez(target / "replay.npz", pos=buffer.pos, full=buffer.full, **arrays)
+        arrays = {name: getattr(buffer, name)[:rows] for name in _arrays(buffer)}
+        # of stacked screens, three of which the step before has, a 24th (Boxing) or less is left
+        write_arrays = np.savez_compressed if buffer.observations.dtype == np.uint8 else np.savez
+        write_arrays(target / "replay.npz", pos=buffer.pos, full=buffer.full, **arrays)
     statistics = normalization(env)
     if statistics is not None:
         np.savez(target / "normalize.npz", **statistics)
     if extra is not None:
         write_json(target / _EXTRA, dict(extra))
+
+
+def _arrays(buffer: Any) -> list[str]:
+    """Its arrays by name; one of images stores each observation once, and has no next ones."""
+    return [name for name in _BUFFER_ARRAYS if hasattr(buffer, name)]
 
 
 def read_extra(folder: Path, state: TrainingState) -> dict[str, Any]:
@@ -153,18 +160,21 @@ def restore(
     state: TrainingState,
     algorithm: "type[BaseAlgorithm]",
     env: "VecEnv",
+    device: str = "cpu",
     **changes: Any,
 ) -> Any:
-    """The model of the current checkpoint, attached to ``env``, whose statistics are set.
+    """The model of the current checkpoint on ``device``, attached to ``env``.
+
+    The statistics of ``env`` are set.
 
     ``changes`` are the algorithm's arguments that differ from the stored ones.
     """
     source = folder / f"segment-{state.segment}"
-    model: Any = algorithm.load(source / "model.zip", env=env, device="cpu", **changes)
+    model: Any = algorithm.load(source / "model.zip", env=env, device=device, **changes)
     if (source / "replay.npz").exists():
         buffer = model.replay_buffer
         with np.load(source / "replay.npz") as stored:
-            for name in _BUFFER_ARRAYS:
+            for name in _arrays(buffer):
                 array = stored[name]
                 getattr(buffer, name)[: len(array)] = array
             rows = len(stored["rewards"])
@@ -172,6 +182,9 @@ def restore(
                 buffer.pos, buffer.full = rows, False
             else:
                 buffer.pos, buffer.full = int(stored["pos"]), bool(stored["full"])
+        if buffer.optimize_memory_usage:
+            # the next observation written begins an episode: the last one stored was cut
+            buffer.dones[buffer.pos - 1] = 1
     statistics: Any = env
     if (source / "normalize.npz").exists():
         with np.load(source / "normalize.npz") as stored:

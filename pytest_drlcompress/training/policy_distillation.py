@@ -20,6 +20,7 @@ from torch.nn import functional
 from pytest_drlcompress.training.hardware import CPU, Hardware
 from pytest_drlcompress.training.image_learner import (
     ImageLearner,
+    LearnerSettings,
     lay_out,
     q_values,
     settings_of,
@@ -28,7 +29,7 @@ from pytest_drlcompress.training.recipes import TrainingRecipe
 
 
 @dataclass(frozen=True)
-class DistillationSettings:
+class DistillationSettings(LearnerSettings):
     """A recipe's hyperparameters.
 
     After ``rollout`` steps of every environment come ``batches`` of what the last ``memory``
@@ -45,12 +46,12 @@ class DistillationSettings:
     temperature: float = 0.25
     teacher_acts: float = 0.25
     epsilon: float = 0.02
-    max_grad_norm: float = 10.0
 
 
 class PolicyDistillation(ImageLearner):
     """See the module. ``teacher`` ends in Q values and begins with ``Pixels``."""
 
+    settings: DistillationSettings
     checkpoint = "distillation.pt"
 
     def __init__(
@@ -64,9 +65,7 @@ class PolicyDistillation(ImageLearner):
         hardware: Hardware = CPU,
     ) -> None:
         self.settings = settings_of(DistillationSettings, recipe)
-        super().__init__(
-            recipe, self.settings.learning_rate, steps, seed, source, hardware=hardware
-        )
+        super().__init__(recipe, steps, seed, source, hardware=hardware)
         lay_out(teacher, self._device)
         self._teacher = teacher
 
@@ -107,12 +106,13 @@ class PolicyDistillation(ImageLearner):
     def _update(self, memory: "_Memory") -> None:
         settings = self.settings
         observations, advice = memory.filled()
+        self._set_rate()
         spread = advice.std(1).mean().clamp_min(1e-6)
         for _ in range(settings.batches):
             rows = torch.randint(len(advice), (settings.batch_size,), device=self._device)
             wanted = torch.softmax(advice[rows] / (settings.temperature * spread), 1)
             loss = functional.cross_entropy(q_values(self.network, observations[rows]), wanted)
-            self._descend(loss, settings.max_grad_norm)
+            self._descend(loss)
 
 
 class _Memory:

@@ -18,12 +18,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from pytest_drlcompress.training.hardware import CPU, Hardware
-from pytest_drlcompress.training.image_learner import ImageLearner, q_values, settings_of
+from pytest_drlcompress.training.image_learner import (
+    ImageLearner,
+    LearnerSettings,
+    q_values,
+    settings_of,
+)
 from pytest_drlcompress.training.recipes import TrainingRecipe
 
 
 @dataclass(frozen=True)
-class PqnSettings:
+class PqnSettings(LearnerSettings):
     """A recipe's hyperparameters. ``epsilon`` falls from 1 to its end over ``epsilon_steps``.
 
     ``rollout`` steps of every environment are followed by ``epochs`` passes over them in
@@ -34,12 +39,10 @@ class PqnSettings:
     rollout: int = 32
     epochs: int = 2
     batch_size: int = 128
-    learning_rate: float = 3e-4
     gamma: float = 0.99
     trace: float = 0.8
     epsilon_end: float = 0.01
     epsilon_steps: int = 100_000
-    max_grad_norm: float = 10.0
     life_loss_ends: bool = True
     warmup: int = 20
 
@@ -47,6 +50,7 @@ class PqnSettings:
 class Pqn(ImageLearner):
     """See the module."""
 
+    settings: PqnSettings
     checkpoint = "pqn.pt"
 
     def __init__(
@@ -59,9 +63,7 @@ class Pqn(ImageLearner):
         hardware: Hardware = CPU,
     ) -> None:
         self.settings = settings_of(PqnSettings, recipe)
-        super().__init__(
-            recipe, self.settings.learning_rate, steps, seed, source, hardware=hardware
-        )
+        super().__init__(recipe, steps, seed, source, hardware=hardware)
 
     def learn(self, steps: int, on_steps: Callable[[int], None]) -> None:
         """As the base class says."""
@@ -117,8 +119,7 @@ class Pqn(ImageLearner):
         observations, actions = batch.observations.flatten(0, 1), batch.actions.flatten()
         targets = returns.flatten()
         iteration = self.steps // (settings.rollout * self._slots)
-        rate = settings.learning_rate * min(1.0, (iteration + 1) / settings.warmup)
-        self._optimizer.param_groups[0]["lr"] = rate
+        self._set_rate(min(1.0, (iteration + 1) / settings.warmup))
         for _ in range(settings.epochs):
             order = torch.randperm(len(targets), device=self._device)
             for first in range(0, len(targets), settings.batch_size):
@@ -126,7 +127,7 @@ class Pqn(ImageLearner):
                 values = q_values(self.network, observations[rows])
                 chosen = values.gather(1, actions[rows, None]).squeeze(1)
                 loss = functional.smooth_l1_loss(chosen, targets[rows])
-                self._descend(loss, settings.max_grad_norm)
+                self._descend(loss)
 
     @torch.no_grad()
     def _values(self, observations: Tensor) -> Tensor:

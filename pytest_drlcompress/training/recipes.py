@@ -15,8 +15,10 @@ from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.policies.network import ACTIVATIONS
 from pytest_drlcompress.reading.typed import ContentError, read_toml
 
-ALGORITHMS = ("sac", "td3", "ddpg", "ppo", "trpo", "pqn", "distillation")
-OFF_POLICY = ("sac", "td3", "ddpg")
+ALGORITHMS = ("sac", "td3", "ddpg", "ppo", "trpo", "dqn", "pqn", "distillation")
+OFF_POLICY = ("sac", "td3", "ddpg", "dqn")
+IMAGE_LEARNERS = ("pqn", "distillation")
+"""The algorithms that are the project's own; the others are SB3's."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,11 @@ def _recipe(path: Path, baseline: str, table: dict[str, Any]) -> TrainingRecipe:
         )
     if (recipe.algorithm == "distillation") != bool(recipe.teacher):
         raise TrainingError(f"{path}: [{baseline}]: distillation, and nothing else, has a teacher")
+    if recipe.network and recipe.algorithm not in (*IMAGE_LEARNERS, "dqn"):
+        raise TrainingError(
+            f"{path}: [{baseline}]: network is for images, which {recipe.algorithm} does not learn"
+            " from; a network of states is net_arch"
+        )
     for name, (words, holds) in _VALUES.items():
         value = getattr(recipe, name)
         if not holds(value):

@@ -43,7 +43,15 @@ def train_sparse(
     """Train (or resume) in ``work``; the best finished artifact is then ``work / "best.onnx"``.
 
     Only artifacts at the final sparsity, quantized if the plan says so, can be the best.
+
+    Raises:
+        TrainingError: the recipe of an image policy, or no segment ended at the final sparsity.
     """
+    if recipe.network:
+        raise TrainingError(
+            f"{recipe.id}: an image policy is not pruned while it learns: train it, then"
+            f" 'compress {recipe.id} {plan.recipe}'"
+        )
     set_threads()
     mark = hashlib.sha256(f"{fingerprint(recipe)} {plan}".encode()).hexdigest()[:16]
     state = checkpoint.read_state(work)
@@ -58,7 +66,7 @@ def train_sparse(
         sparsity = plan.callback(recipe.steps, facts.get("callback", {}))
         model.learn(
             min(recipe.segment, total - state.steps),
-            callback=[sparsity, step_reporter(on_steps)],
+            callback=[sparsity, step_reporter(on_steps, total)],
             reset_num_timesteps=False,
         )
         network = extract_network(recipe.algorithm, model, spec, env if recipe.normalize else None)

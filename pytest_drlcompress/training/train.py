@@ -9,7 +9,7 @@ The price is one cut episode per environment and segment.
 A recipe whose ``steps`` were changed goes on from where it is. If it had ended at a multiple
 of ``segment``, as off-policy recipes do, this too is the training that more steps from the
 start would have been; on-policy ones round each segment up to whole rollouts, and the last
-one is cut.
+one is cut. A learning rate that falls over the recipe's steps falls from there over the new ones.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ from pytest_drlcompress.training.models import (
     make_model,
     set_threads,
 )
-from pytest_drlcompress.training.recipes import OFF_POLICY, TrainingRecipe
+from pytest_drlcompress.training.recipes import IMAGE_LEARNERS, OFF_POLICY, TrainingRecipe
 
 EVALUATION_SEEDS = range(900_000, 900_010)
 """Episodes that choose the best checkpoint; no reference pool contains them."""
@@ -73,10 +73,10 @@ def train(
     spec = EnvSpec.parse(recipe.environment)
     while state.steps < recipe.steps:
         started = time.monotonic()
-        if recipe.network:
+        if recipe.algorithm in IMAGE_LEARNERS:
             segment = _image_segment(recipe, work, baselines, state, on_steps, hardware=hardware)
         else:
-            segment = _sb3_segment(recipe, work, state, on_steps)
+            segment = _sb3_segment(recipe, work, state, on_steps, hardware=hardware)
         value = evaluate(segment.network, spec, cores=hardware.cores)
         best = state.best_return is None or value > state.best_return
         if best:
@@ -99,18 +99,28 @@ class Segment:
 
 
 def _sb3_segment(
-    recipe: TrainingRecipe, work: Path, state: TrainingState, on_steps: Callable[[int], None]
+    recipe: TrainingRecipe,
+    work: Path,
+    state: TrainingState,
+    on_steps: Callable[[int], None],
+    *,
+    hardware: Hardware,
 ) -> Segment:
-    model, env = open_segment(recipe, work, state)
+    model, env = open_segment(recipe, work, state, hardware)
     model.learn(
         min(recipe.segment, recipe.steps - state.steps),
-        callback=step_reporter(on_steps),
+        callback=step_reporter(on_steps, recipe.steps),
         reset_num_timesteps=False,
     )
-    statistics = env if recipe.normalize else None
-    network = extract_network(
-        recipe.algorithm, model, EnvSpec.parse(recipe.environment), statistics
-    )
+    if recipe.network:
+        from pytest_drlcompress.training.dqn import greedy_policy
+
+        network = greedy_policy(model)
+    else:
+        statistics = env if recipe.normalize else None
+        network = extract_network(
+            recipe.algorithm, model, EnvSpec.parse(recipe.environment), statistics
+        )
 
     def save(state: TrainingState) -> None:
         checkpoint.save(work, state, model, env)
@@ -146,7 +156,7 @@ def _image_segment(
     learner.learn(min(recipe.segment, recipe.steps - state.steps), on_steps)
     return Segment(
         learner.steps,
-        greedy(learner.network),
+        greedy(learner.deployed),
         lambda state: checkpoint.replace_current(work, state, learner.save),
     )
 
@@ -208,15 +218,18 @@ def _resumed(recipe: TrainingRecipe, work: Path) -> TrainingState:
     return replace(state, fingerprint=new.fingerprint, planned=new.planned)
 
 
-def open_segment(recipe: TrainingRecipe, work: Path, state: TrainingState) -> tuple[Any, Any]:
+def open_segment(
+    recipe: TrainingRecipe, work: Path, state: TrainingState, hardware: Hardware = CPU
+) -> tuple[Any, Any]:
     """The model to go on with and its environments, all generators seeded for this segment."""
     seed = _segment_seed(recipe, state)
-    env = make_env(recipe)
+    env, device = make_env(recipe, hardware.cores), hardware.device
     if state.segment == 0:
-        model: Any = make_model(recipe, env, seed)
+        model: Any = make_model(recipe, env, seed, device)
     else:
         changes = {"buffer_size": buffer_size(recipe)} if recipe.algorithm in OFF_POLICY else {}
-        model = checkpoint.restore(work, state, algorithm_class(recipe.algorithm), env, **changes)
+        kind = algorithm_class(recipe.algorithm)
+        model = checkpoint.restore(work, state, kind, env, device, **changes)
         model.set_random_seed(seed)
     return model, env
 
@@ -225,11 +238,18 @@ def _segment_seed(recipe: TrainingRecipe, state: TrainingState) -> int:
     return int(np.random.SeedSequence([recipe.seed, state.segment]).generate_state(1)[0] >> 1)
 
 
-def step_reporter(on_steps: Callable[[int], None]) -> Any:
-    """An SB3 callback that tells ``on_steps`` the steps trained so far."""
+def step_reporter(on_steps: Callable[[int], None], planned: int) -> Any:
+    """An SB3 callback that tells ``on_steps`` the steps trained so far.
+
+    SB3's own schedules, such as DQN's exploration, run over the ``planned`` steps, not over those
+    of a segment.
+    """
     from stable_baselines3.common.callbacks import BaseCallback
 
     class Counter(BaseCallback):
+        def _on_training_start(self) -> None:
+            self.model._total_timesteps = planned  # noqa: SLF001 (SB3 offers nothing else)
+
         def _on_step(self) -> bool:
             if self.n_calls % 256 == 0:
                 on_steps(self.num_timesteps)

@@ -42,8 +42,10 @@ def _to_standard_error(note: str) -> None:
 
 
 class Workbench:
-    """See the module.
+    """The policies and candidates of a run, each loaded and made once; works without pytest.
 
+    ``load(text)`` gives a policy by the text of ``--drlc-policy``, ``candidate(policy, variant)``
+    one variant of it. ``close`` it in the end: that ends its worker processes.
     ``registry`` holds the run's compression steps, ``engines`` its engines, and ``loaders`` those
     that a project adds to ours. ``executor`` is the one of another workbench, where there is one.
     ``on_note`` is told what the user should know and nothing fails for.

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import nn
 
 from pytest_drlcompress.compression.pruning.distribution import Distribution
@@ -99,9 +100,10 @@ class SparseTraining(BaseCallback):
         masked = self._masked
         self._release()
         self._handles.append(optimizer.register_step_post_hook(lambda *_: masked.apply(optimizer)))
-        for layer in layers.values():
+        if not isinstance(self.model, OffPolicyAlgorithm):
             # TRPO moves the weights without its optimizer: no forward pass may see them unmasked
-            self._handles.append(layer.register_forward_pre_hook(lambda *_: masked.apply()))
+            for layer in layers.values():
+                self._handles.append(layer.register_forward_pre_hook(lambda *_: masked.apply()))
         if self.qat and (self.quantizer is not None or self._quantizer_state is not None):
             self._quantize(self._quantizer_state or {})
 
