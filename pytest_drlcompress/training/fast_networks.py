@@ -8,7 +8,7 @@ optimizers and all parameters stay in single precision: rewards add up to values
 where bfloat16 counts in steps of four.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,34 +63,31 @@ class Mlp:
         return Pass(inputs, tuple(hidden), torch.cat(outputs, 1))
 
     @torch.no_grad()
-    def backward(self, done: Pass, gradient: Tensor) -> Tensor:
-        """Write the parameters' gradients; returns the gradient before the first layer.
-
-        ``gradient`` is the loss's by the output, of the output's shape.
-        """
+    def backward(self, done: Pass, gradient: Tensor) -> None:
+        """Write the parameters' gradients; ``gradient`` is the loss's by the output."""
         last = done.hidden[-1].float()
-        parts = self._by_head(gradient)
-        for head, part in zip(self.heads, parts, strict=True):
+        for head, part in zip(self.heads, self._by_head(gradient), strict=True):
             head.weight.grad, head.bias.grad = part.t() @ last, part.sum(0)
-        delta = self._before_heads(parts)
-        for index in reversed(range(len(self.hidden))):
+        for index, delta in self._deltas(done, gradient):
             below = done.hidden[index - 1] if index else done.inputs
-            delta = torch.ops.aten.threshold_backward(delta, done.hidden[index], 0)
             layer = self.hidden[index]
             layer.weight.grad = (delta.t() @ below).float()
             layer.bias.grad = delta.sum(0, dtype=torch.float32)
-            if index:
-                delta = delta @ self._weights[index]
-        return delta
 
     @torch.no_grad()
     def input_gradient(self, done: Pass, gradient: Tensor, first: int) -> Tensor:
         """The loss's gradient by the inputs from ``first`` on; the parameters' stay as they are."""
+        *_, (_, delta) = self._deltas(done, gradient)
+        return (delta @ self._weights[0][:, first:]).float()
+
+    def _deltas(self, done: Pass, gradient: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The loss's gradient before each hidden layer's ReLU, from the last layer to the first."""
         delta = self._before_heads(self._by_head(gradient))
         for index in reversed(range(len(self.hidden))):
             delta = torch.ops.aten.threshold_backward(delta, done.hidden[index], 0)
-            delta = delta @ (self._weights[index] if index else self._weights[0][:, first:])
-        return delta.float()
+            yield index, delta
+            if index:
+                delta = delta @ self._weights[index]
 
     def _by_head(self, gradient: Tensor) -> tuple[Tensor, ...]:
         return torch.split(gradient, [head.out_features for head in self.heads], 1)

@@ -1,4 +1,4 @@
-"""SAC, TD3 and DDPG of Stable-Baselines3, with updates that cost about half.
+"""SAC, TD3 and DDPG of Stable-Baselines3, with updates that take 0.6 to 0.8 of the time.
 
 Losses, order of the updates, random numbers and optimizers are SB3's: in single precision the
 same transitions give the same parameters to rounding (a test holds the two together). What
@@ -10,8 +10,10 @@ Sources: Haarnoja et al. 2018 (SAC, equations 5 to 8 and the temperature's), Fuj
 (TD3, algorithm 1), Lillicrap et al. 2015 (DDPG: TD3 with one critic, no delay and no target noise).
 """
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from stable_baselines3 import DDPG, SAC, TD3
@@ -47,17 +49,13 @@ class FastSAC(SAC):
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer, *temperature])
         for step in range(gradient_steps):
             batch: ReplayBufferSamples = memory.sample(batch_size, env=self._vec_normalize_env)
-            acted = actor.forward(batch.observations)
-            actions, log_prob, noise = _squashed(acted.output)
-            scale = self._temperature(log_prob)
-            with torch.no_grad():
-                next_actions, next_log_prob, _ = _squashed(
-                    actor.forward(batch.next_observations).output
-                )
-                value = _least(targets, batch.next_observations, next_actions)
-                target = _target(self, batch, value - scale * next_log_prob)
+            acted = _act(actor, batch.observations)
+            scale = self._temperature(acted.log_prob)
+            after = _act(actor, batch.next_observations)
+            value = _least(targets, batch.next_observations, after.actions)
+            target = _target(batch, value - scale * after.log_prob, self.gamma)
             _descend(self.critic, critics, batch, target, weight=1.0)
-            self._improve(actor, critics, batch, (acted, actions, noise, scale))
+            self._improve(actor, critics, batch, acted, scale)
             if step % self.target_update_interval == 0:
                 _follow(self.critic, self.critic_target, targets, self.tau)
         self._n_updates += gradient_steps
@@ -78,14 +76,15 @@ class FastSAC(SAC):
         actor: Mlp,
         critics: list[Mlp],
         batch: "ReplayBufferSamples",
-        acted: tuple[Pass, Tensor, Tensor, float],
+        acted: "_Acted",
+        scale: float,
     ) -> None:
         """One step of the actor: the gradient of ``scale log_prob - min Q`` by its outputs."""
-        done, actions, noise, scale = acted
+        actions = acted.actions
         count = len(actions)
         inputs = torch.cat([batch.observations, actions], 1).to(actor.dtype)
         passes = [critic.forward(inputs) for critic in critics]
-        values = torch.cat([done.output for done in passes], 1)
+        values = torch.cat([value.output for value in passes], 1)
         chosen = torch.zeros_like(values).scatter_(1, values.argmin(1, keepdim=True), -1 / count)
         by_action = torch.zeros_like(actions)
         for index, (critic, value) in enumerate(zip(critics, passes, strict=True)):
@@ -94,10 +93,10 @@ class FastSAC(SAC):
         slope = 1 - actions.square()
         entropy = scale / count
         by_mean = slope * (by_action + 2 * entropy * actions / (slope + SQUASH_EPSILON))
-        raw = done.output[:, actions.shape[1] :]
+        raw = acted.done.output[:, actions.shape[1] :]
         clipped = raw.clamp(*LOG_STD_RANGE)
-        by_log_std = (by_mean * noise * clipped.exp() - entropy) * (raw == clipped)
-        actor.backward(done, torch.cat([by_mean, by_log_std], 1))
+        by_log_std = (by_mean * acted.noise * clipped.exp() - entropy) * (raw == clipped)
+        actor.backward(acted.done, torch.cat([by_mean, by_log_std], 1))
         self.actor.optimizer.step()
         actor.refresh()
 
@@ -119,13 +118,12 @@ class FastTD3(TD3):
         for _ in range(gradient_steps):
             self._n_updates += 1
             batch: ReplayBufferSamples = memory.sample(batch_size, env=self._vec_normalize_env)
-            with torch.no_grad():
-                noise = torch.empty_like(batch.actions).normal_(0, self.target_policy_noise)
-                noise.clamp_(-self.target_noise_clip, self.target_noise_clip)
-                next_actions = actor_target.forward(batch.next_observations).output.tanh()
-                next_actions = (next_actions + noise).clamp(-1, 1)
-                value = _least(targets, batch.next_observations, next_actions)
-                target = _target(self, batch, value)
+            noise = torch.empty_like(batch.actions).normal_(0, self.target_policy_noise)
+            noise.clamp_(-self.target_noise_clip, self.target_noise_clip)
+            next_actions = actor_target.forward(batch.next_observations).output.tanh()
+            next_actions = (next_actions + noise).clamp(-1, 1)
+            value = _least(targets, batch.next_observations, next_actions)
+            target = _target(batch, value, self.gamma)
             _descend(self.critic, critics, batch, target, weight=2.0)
             if self._n_updates % self.policy_delay == 0:
                 self._improve(actor, critics[0], batch)
@@ -185,15 +183,25 @@ def _tanh_mlp(network: nn.Module) -> Mlp | None:
     return _mlp(network[:-2], (network[-2],))
 
 
-def _squashed(output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Actions, their log probabilities ``(batch, 1)`` and the noise behind them."""
-    mean, log_std = output.chunk(2, 1)
+@dataclass(frozen=True)
+class _Acted:
+    """SAC's actions, their log probabilities ``(batch, 1)``, and what they were made of."""
+
+    done: Pass
+    actions: Tensor
+    log_prob: Tensor
+    noise: Tensor
+
+
+def _act(actor: Mlp, observations: Tensor) -> _Acted:
+    done = actor.forward(observations)
+    mean, log_std = done.output.chunk(2, 1)
     log_std = log_std.clamp(*LOG_STD_RANGE)
     noise = torch.randn_like(mean)
     actions = torch.tanh(mean + log_std.exp() * noise)
-    normal = -0.5 * noise.square() - log_std - 0.5 * torch.log(torch.tensor(2 * torch.pi))
+    normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
     log_prob = normal - torch.log(1 - actions.square() + SQUASH_EPSILON)
-    return actions, log_prob.sum(1, keepdim=True), noise
+    return _Acted(done, actions, log_prob.sum(1, keepdim=True), noise)
 
 
 def _least(critics: list[Mlp], observations: Tensor, actions: Tensor) -> Tensor:
@@ -202,8 +210,8 @@ def _least(critics: list[Mlp], observations: Tensor, actions: Tensor) -> Tensor:
     return torch.cat(values, 1).amin(1, keepdim=True)
 
 
-def _target(model: Any, batch: "ReplayBufferSamples", value: Tensor) -> Tensor:
-    discounts = model.gamma if batch.discounts is None else batch.discounts
+def _target(batch: "ReplayBufferSamples", value: Tensor, gamma: float) -> Tensor:
+    discounts = gamma if batch.discounts is None else batch.discounts
     target: Tensor = batch.rewards + (1 - batch.dones) * discounts * value
     return target
 
