@@ -51,6 +51,17 @@ def worker_pids(node=None) -> list[int]:
     return found
 
 
+def ray_processes() -> set[int]:
+    """The processes of every cluster on this machine."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (folder / "cmdline").read_bytes()
+            if command.startswith(b"ray::") or b"/ray/core/src/ray/" in command:
+                found.add(int(folder.name))
+    return found
+
+
 def raylet(node) -> int:
     return node.all_processes["raylet"][0].process.pid
 

@@ -1,12 +1,15 @@
 """What the commands share with pytest's options: one table of them, and their readers."""
 
 import argparse
-from collections.abc import Callable, Sequence
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from pytest_drlcompress.core.option_values import output_folder, read_value
 from pytest_drlcompress.core.settings import OPTIONS, Settings, default_settings
+from pytest_drlcompress.evaluation.executors.base import Executor
 
 _OF_ALL = ("policies", "variants", "stored")
 """Fields that a command names in its own way: as arguments, or separated by commas."""
@@ -61,6 +64,16 @@ def add_retention_arguments(parser: argparse.ArgumentParser) -> None:
 def add_executor_arguments(parser: argparse.ArgumentParser) -> None:
     """Where it runs."""
     add_options(parser, ["executor", "ray_address", "ray_runtime_env"])
+
+
+@contextlib.contextmanager
+def notes_of(executor: Executor) -> Iterator[None]:
+    """In the end, also after an error, say on standard error what the ``executor`` has to say."""
+    try:
+        yield
+    finally:
+        for note in executor.notes():
+            print(note, file=sys.stderr)
 
 
 def add_out_folder(parser: argparse.ArgumentParser, **how: Any) -> None:

@@ -12,10 +12,11 @@ from pytest_drlcompress.cli.arguments import (
     add_baselines_folder,
     add_executor_arguments,
     add_value,
+    notes_of,
     settings_of,
 )
 from pytest_drlcompress.compression.pipeline import export_policy
-from pytest_drlcompress.core.errors import BaselineError, DrlcError
+from pytest_drlcompress.core.errors import BaselineError, DrlcError, ExecutorError
 from pytest_drlcompress.core.files import write_atomic
 from pytest_drlcompress.core.option_values import whole
 from pytest_drlcompress.core.progress import progress_bar, step_counter
@@ -95,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _verify(folder, rows)
     if arguments.measure:
         settings = dataclasses.replace(settings_of(arguments, ()), workers=arguments.workers or 0)
-        with contextlib.closing(executor_of(settings)) as executor:
+        with contextlib.closing(executor_of(settings)) as executor, notes_of(executor):
             return _measure(folder, rows, arguments.episodes, executor)
     if arguments.markdown == "-":
         print(markdown_table(rows))
@@ -164,6 +165,8 @@ def _measure(folder: Path, rows: Sequence[Row], episodes: int | None, executor: 
                 record = measure_again(
                     folder / row.id, episodes=episodes, workers=executor, on_episodes=show
                 )
+        except ExecutorError:  # what ends this one ends the others
+            raise
         except DrlcError as error:
             failed += 1
             print(f"{row.id}: FAIL  {error}", flush=True)

@@ -18,6 +18,7 @@ from pytest_drlcompress.cli.arguments import (
     add_policy_arguments,
     add_retention_arguments,
     add_value,
+    notes_of,
     settings_of,
 )
 from pytest_drlcompress.cli.tables import Table
@@ -74,14 +75,20 @@ def run(arguments: argparse.Namespace) -> int:
     for recipe in asked:
         registry.resolve(parse_recipe(recipe))
     bench = Workbench(settings_of(arguments, arguments.policies), registry)
-    with contextlib.closing(bench):
+    with contextlib.closing(bench), notes_of(bench.tools.executor):
         cells = {
             (text, recipe): _path(arguments.out, bench.load(text), recipe)
             for text in bench.policy_texts()
             for recipe in asked
         }
         missing = [bench.candidate(*cell) for cell, path in cells.items() if not path.exists()]
-        measure = measured_elsewhere(bench.tools.executor, missing, measure_cell)
+        paths = {id(bench.candidate(*cell)): path for cell, path in cells.items()}
+        measure = measured_elsewhere(
+            bench.tools.executor,
+            missing,
+            measure_cell,
+            lambda candidate, cell: write_json(paths[id(candidate)], cell),
+        )
         for text in bench.policy_texts():
             print(f"\n{bench.load(text).policy.id} on {bench.load(text).policy.env}")
             print(_TABLE.head(), flush=True)

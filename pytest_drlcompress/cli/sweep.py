@@ -15,6 +15,7 @@ from pytest_drlcompress.cli.arguments import (
     add_policy_arguments,
     add_retention_arguments,
     add_value,
+    notes_of,
     settings_of,
 )
 from pytest_drlcompress.cli.tables import Table, write_csv
@@ -87,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             registry.resolve(parse_recipe(recipe_at(family, ratio)))
     bench = Workbench(settings_of(arguments, arguments.policies), registry)
     rows: list[dict[str, Any]] = []
-    with contextlib.closing(bench):
+    with contextlib.closing(bench), notes_of(bench.tools.executor):
         for text in bench.policy_texts():
             loaded = bench.load(text)
             policy = loaded.policy.id

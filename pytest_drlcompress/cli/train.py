@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for switch, default, text in (
         ("--steps", None, "with --recipe: environment steps, if not all"),
         ("--segment", None, "with --recipe: steps between checkpoints"),
-        ("--jobs", 1, "trainings side by side (default 1)"),
+        ("--jobs", None, "trainings side by side (default 1; on Ray, one a core)"),
         ("--cores", 1, "threads of an image policy's emulators, and workers that evaluate"),
         ("--episodes", POOL_EPISODES, f"of the recorded pool (default {POOL_EPISODES:,})"),
     ):
@@ -86,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
     if len(arguments.baseline) == 2 and arguments.baseline[0] in ALGORITHMS:
         arguments.baseline = [find(recipes, *arguments.baseline).id]
     if arguments.recipe is not None:
+        if arguments.executor == "ray":
+            raise TrainingError("--recipe trains one baseline, here: leave out --executor=ray")
         return run_sparse(arguments, recipes)
     if arguments.steps is not None or arguments.segment is not None:
         raise TrainingError("--steps and --segment go with --recipe; baselines train in full")
@@ -172,12 +174,12 @@ def _side_by_side(baselines: Sequence[str], arguments: argparse.Namespace) -> in
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def command(baseline: str) -> list[str]:
-        return ["-m", "pytest_drlcompress", "train", baseline, *common]
+        return ["train", baseline, *common]
 
     def one(baseline: str) -> int:
         # no terminal for standard error: two live bars would overwrite each other
         ended = subprocess.run(  # noqa: S603
-            [sys.executable, *command(baseline)],
+            [sys.executable, "-m", "pytest_drlcompress", *command(baseline)],
             env=environment, check=False, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         print(ended.stderr, end="", file=sys.stderr, flush=True)
@@ -186,7 +188,7 @@ def _side_by_side(baselines: Sequence[str], arguments: argparse.Namespace) -> in
     if arguments.executor == "ray":
         codes = train_elsewhere(arguments, {baseline: command(baseline) for baseline in baselines})
     else:
-        with ThreadPoolExecutor(arguments.jobs) as pool:
+        with ThreadPoolExecutor(arguments.jobs or 1) as pool:
             codes = list(pool.map(one, baselines))
     failed = [baseline for baseline, code in zip(baselines, codes, strict=True) if code]
     if failed:

@@ -81,6 +81,8 @@ def run_search(
     try:
         return _Search(bench, policy, budgets, minutes=minutes, out=out, on_line=on_line).run()
     finally:
+        for note in bench.tools.executor.notes():
+            on_line(note)
         bench.close()
 
 

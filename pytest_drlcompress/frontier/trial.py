@@ -18,9 +18,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pytest_drlcompress.core.errors import DrlcError
+from pytest_drlcompress.core.errors import DrlcError, ExecutorError
 from pytest_drlcompress.core.settings import Settings
 from pytest_drlcompress.evaluation.executors.base import Jobs, Node
+from pytest_drlcompress.evaluation.executors.waiting import as_they_end
 
 if TYPE_CHECKING:
     # these import torch
@@ -107,6 +108,7 @@ def run_jobs(
     for job in jobs:
         if job.path.is_file():
             on_done(job, read_result(job))
+    seconds = max(seconds, 0.0)
     with ThreadPoolExecutor(max_workers=workers) as pool:
         waiting: dict[Future[Any], Job] = {
             pool.submit(_run, job, running)
@@ -115,7 +117,11 @@ def run_jobs(
             for job in missing
         }
         try:
-            for done in as_completed(waiting, timeout=max(seconds, 0.0)):
+            for done in (
+                as_completed(waiting, timeout=seconds)
+                if elsewhere is None
+                else as_they_end(elsewhere[0], waiting, "trials", seconds=seconds)
+            ):
                 came = done.result()
                 if came is not None:
                     keep(waiting[done], *came)
@@ -205,6 +211,8 @@ def measure_trial(
         gain = job.baseline_mean - job.random_mean
         result["retention"] = (mean - job.random_mean) / gain
         result["cpu_seconds"] = artifact.cpu_seconds
+    except ExecutorError:  # of the machines, not of the recipe: another time it may apply
+        raise
     except DrlcError as error:
         result["reason"] = str(error)
     result["seconds"] = round(time.monotonic() - started, 1)

@@ -6,16 +6,16 @@ The verdicts come home, and the artifact with them; the gates of a cell that mus
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYetError
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pytest_drlcompress.compression.variant import Variant
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import DrlcError
-from pytest_drlcompress.core.progress import status_line
 from pytest_drlcompress.core.verdict import Verdict
-from pytest_drlcompress.evaluation.executors.base import Executor, Jobs, JobsProgress, Node
+from pytest_drlcompress.evaluation.executors.base import Executor, Jobs, Node
+from pytest_drlcompress.evaluation.executors.waiting import as_they_end
 from pytest_drlcompress.evaluation.reference import Reference
 from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.gates.budgets import Budgets
@@ -23,8 +23,6 @@ from pytest_drlcompress.gates.kinds import GATE_KINDS, RETENTION
 from pytest_drlcompress.workbench.candidate import Candidate
 from pytest_drlcompress.workbench.loaded import LoadedPolicy
 from pytest_drlcompress.workbench.parcel import Parcel
-
-_LOOK_S = 0.2
 
 Asked = tuple[str, Budgets]
 """A gate by its name, and its budgets."""
@@ -104,13 +102,8 @@ class Cells:
         cell = self._cells.get(_key(candidate))
         if cell is None:
             return None
-        with status_line("cells") as show:
-            while True:
-                try:
-                    judged = cell.future.result(_LOOK_S)
-                    break
-                except NotYetError:
-                    show(progress_text(self._jobs.progress()))
+        next(as_they_end(self._jobs, [cell.future], "cells"))
+        judged = cell.future.result()
         if judged.artifact is not None:
             candidate.adopt(judged.artifact)
         return judged
@@ -176,11 +169,15 @@ class Cells:
 
 
 def measured_elsewhere(
-    executor: Executor, candidates: Sequence[Candidate], measure: Callable[[Candidate], Any]
+    executor: Executor,
+    candidates: Sequence[Candidate],
+    measure: Callable[[Candidate], Any],
+    keep: Callable[[Candidate, Any], None],
 ) -> Callable[[Candidate], Any]:
     """``measure`` for ``candidates``: what nodes of a cluster have measured, where there is one.
 
-    They begin at once; the reference of each policy is known before.
+    They begin at once; the reference of each policy is known before. ``keep`` is told of each as
+    soon as it is there, in another thread: one that is lost with the cluster takes no other along.
 
     Raises:
         DrlcError: the first policy cannot be rolled out; there are no nodes.
@@ -197,10 +194,17 @@ def measured_elsewhere(
             parcels[policy] = (jobs.share(Parcel.of(loaded)), loaded.reference(""))
         parcel, reference = parcels[policy]
         question = _Question(candidate.recipe, candidate.ready, (), {"": reference})
-        futures[_key(candidate)] = jobs.submit(
-            _measure_cell, parcel, question, measure, group=policy
-        )
-    return lambda candidate: futures[_key(candidate)].result()
+        future = jobs.submit(_measure_cell, parcel, question, measure, group=policy)
+        future.add_done_callback(partial(_kept, candidate, keep))
+        futures[_key(candidate)] = future
+    return lambda one: next(as_they_end(jobs, [futures[_key(one)]], "cells")).result()
+
+
+def _kept(
+    candidate: Candidate, keep: Callable[[Candidate, Any], None], future: "Future[Any]"
+) -> None:
+    if not future.cancelled() and future.exception() is None:
+        keep(candidate, future.result())
 
 
 def prove_nodes(loaded: LoadedPolicy) -> None:
@@ -213,16 +217,6 @@ def prove_nodes(loaded: LoadedPolicy) -> None:
     model = loaded.exported.model
     for _ in rollout(policy.env, model, range(2), workers=tools.executor, engines=tools.engines):
         pass
-
-
-def progress_text(progress: JobsProgress) -> str:
-    """One line."""
-    left = progress.seconds_left
-    time = "" if left is None else f", {int(left) // 60}:{int(left) % 60:02d} left"
-    return (
-        f"{progress.done} cells done, {progress.running} running, {progress.waiting} waiting{time},"
-        f" {progress.steps_per_s:,.0f} steps/s"
-    )
 
 
 def _judge_cell(node: Node, parcel: Parcel, question: _Question) -> Judged:

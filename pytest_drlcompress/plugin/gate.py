@@ -56,15 +56,17 @@ class Gate:
 
     @cached_property
     def _verdict(self) -> Verdict:
+        problem: DrlcError | None = None
         try:
             verdict = self.judge()
         except DrlcError as error:
-            pytest.fail(str(error), pytrace=False)
+            problem = error
         except ImportError as error:
-            missing = missing_extra(error)
-            if missing is None:
+            problem = missing_extra(error)
+            if problem is None:
                 raise
-            pytest.fail(str(missing), pytrace=False)
+        if problem is not None:  # out here: pytest would print what it was caused by once more
+            pytest.fail(str(problem), pytrace=False)
         self.item.user_properties.append((VERDICT_PROPERTY, verdict.to_json()))
         facts = self.fingerprint()
         if facts is not None:

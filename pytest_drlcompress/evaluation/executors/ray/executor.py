@@ -11,15 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-import ray
-
 from pytest_drlcompress.core.errors import EpisodeError
 from pytest_drlcompress.core.threads import one_thread
 from pytest_drlcompress.evaluation.episodes import Episode
 from pytest_drlcompress.evaluation.executors.base import SeedShare, Work
 from pytest_drlcompress.evaluation.executors.ray.messages import Unusable
 from pytest_drlcompress.evaluation.executors.ray.proof import pickled
-from pytest_drlcompress.evaluation.executors.ray.supply import Supply
+from pytest_drlcompress.evaluation.executors.ray.supply import Supply, put
 from pytest_drlcompress.evaluation.executors.ray.tally import Tally
 from pytest_drlcompress.evaluation.executors.ray.worker import RayWorker
 from pytest_drlcompress.evaluation.executors.results import THREAD, Results, warn_of_fewer
@@ -131,6 +129,7 @@ class _Team:
     def close(self) -> None:
         """Call off what is going on."""
         self._closed = True
+        self._order = None  # whoever keeps a traceback would keep it
         self._see_to_ended()
         for worker in self._busy:
             worker.release()
@@ -139,7 +138,7 @@ class _Team:
 
     def _begin(self, worker: RayWorker) -> None:
         if self._order is None:
-            self._order = ray.put(pickled(self._work))
+            self._order = put(self._supply, pickled(self._work))
         self._members += 1
         self._busy.append(self._idle.pop())
         share = self._results.share(THREAD + self._members)

@@ -12,15 +12,15 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Any
 
-import ray
 from ray.exceptions import RayError
 
 from pytest_drlcompress.core.errors import ExecutorError
 from pytest_drlcompress.evaluation.executors.base import JobsProgress
 from pytest_drlcompress.evaluation.executors.ray.executor import MOST_DEATHS
 from pytest_drlcompress.evaluation.executors.ray.pool import NodePool
+from pytest_drlcompress.evaluation.executors.ray.supply import put
 from pytest_drlcompress.evaluation.executors.ray.tally import Tally
-from pytest_drlcompress.evaluation.executors.ray.worker import RayWorker
+from pytest_drlcompress.evaluation.executors.ray.worker import RayWorker, in_thread
 
 
 @dataclass(eq=False)
@@ -43,22 +43,26 @@ class RayJobs:
         self._groups: dict[RayWorker, str] = {}
         self._done = 0
         self._started = time.monotonic()
-        self._thread: threading.Thread | None = None
+        self._began = False
         self._closed = False
         self.tally = Tally()
 
     def share(self, value: object) -> Any:
-        """See ``Jobs.share``."""
-        return ray.put(value)
+        """See ``Jobs.share``.
+
+        Raises:
+            ExecutorError: the cluster was lost.
+        """
+        return put(self._pool, value)
 
     def submit(self, function: Callable[..., Any], *arguments: Any, group: str = "") -> Future[Any]:
         """See ``Jobs.submit``."""
         job = _Job(function, arguments, group, Future())
         with self._lock:
-            if self._thread is None:
+            if not self._began:
                 self._started = time.monotonic()
-                self._thread = threading.Thread(target=self._hand_out, daemon=True)
-                self._thread.start()
+                self._began = True
+                in_thread(self._hand_out)
             self._waiting.append(job)
         return job.future
 
@@ -85,21 +89,22 @@ class RayJobs:
                 self._pool.check()
             except ExecutorError as error:
                 self._give_up(error)
-            with self._lock:
-                self._waiting = [job for job in self._waiting if not job.future.cancelled()]
-                wanted = bool(self._waiting)
-            workers = self._pool.take(self._pool.size) if wanted else []
-            if not workers:
-                self._pool.wait(0.1) if wanted else time.sleep(0.1)
-                continue
-            with self._lock:
-                jobs = [(self._next(worker), worker) for worker in workers[: len(self._waiting)]]
-                self._running.update(job for job, _ in jobs)
-            spare = workers[len(jobs) :]
-            for place, (job, worker) in enumerate(jobs):
-                threading.Thread(
-                    target=self._run, args=(job, worker, spare[place :: len(jobs)]), daemon=True
-                ).start()
+            self._hand_out_some()
+
+    def _hand_out_some(self) -> None:
+        with self._lock:
+            self._waiting = [job for job in self._waiting if not job.future.cancelled()]
+            wanted = bool(self._waiting)
+        workers = self._pool.take(self._pool.size) if wanted else []
+        if not workers:
+            self._pool.wait(0.1) if wanted else time.sleep(0.1)
+            return
+        with self._lock:
+            jobs = [(self._next(worker), worker) for worker in workers[: len(self._waiting)]]
+            self._running.update(job for job, _ in jobs)
+        spare = workers[len(jobs) :]
+        for place, (job, worker) in enumerate(jobs):
+            in_thread(self._run, job, worker, spare[place :: len(jobs)])
 
     def _next(self, worker: RayWorker) -> _Job:
         """Of the group that ``worker`` did last, else the first."""

@@ -24,7 +24,12 @@ from pytest_drlcompress.evaluation.executors.ray.proof import (
     differing_versions,
     pickled,
 )
-from pytest_drlcompress.evaluation.executors.ray.worker import RayWorker
+from pytest_drlcompress.evaluation.executors.ray.worker import (
+    RayWorker,
+    in_thread,
+    join_threads,
+    lost_if_shut_down,
+)
 
 _THREADS = {"control": 1}
 """In a group of one thread, so that what is sent in order is done in order."""
@@ -47,7 +52,6 @@ class NodePool:
         self._actors: set[Any] = set()
         self._proof: Proof | None = None
         self._closed = threading.Event()
-        self._recruits: list[threading.Thread] = []
         self._out = 0
         self.nodes: dict[str, Description] = {}
         self.refused: dict[str, str] = {}
@@ -121,18 +125,16 @@ class NodePool:
             for actor in actors:
                 with contextlib.suppress(Exception):  # the cluster may be going
                     ray.kill(actor)
-        # Ray crashes where it is shut down while somebody waits for an answer
-        end = time.monotonic() + 5 * _AGAIN_S
-        for thread in self._recruits:
-            thread.join(max(0.0, end - time.monotonic()))
+        join_threads(5 * _AGAIN_S)
+
+    def _has_ended(self) -> bool:
+        return self._closed.is_set() or bool(self._cluster.lost)
 
     def _recruit(self) -> None:
-        thread = threading.Thread(target=self._start, daemon=True, name="drlcompress-ray")
-        self._recruits.append(thread)
-        thread.start()
+        in_thread(self._start)
 
     def _start(self) -> None:
-        while not self._closed.is_set():
+        while not self._has_ended():
             try:
                 worker, node, description = self._worker()
                 reason = self._refusal(worker, description)
@@ -140,7 +142,7 @@ class NodePool:
                 time.sleep(_AGAIN_S)
                 continue
             except Exception:
-                if self._closed.is_set():  # Ray is shut down under it
+                if self._has_ended():  # Ray is shut down under it
                     return
                 raise
             with self._changed:
@@ -167,7 +169,7 @@ class NodePool:
         with self._changed:
             self._actors.add(actor)
         node, description = self._answer(actor.describe.remote())
-        return RayWorker(actor, node), node, description
+        return RayWorker(actor, node, self._cluster.gone), node, description
 
     def _answer(self, reference: Any) -> Any:
         """What ``reference`` stands for; a worker may wait for room for long.
@@ -177,9 +179,10 @@ class NodePool:
         """
         while True:
             try:
-                return ray.get(reference, timeout=_AGAIN_S)
+                with lost_if_shut_down():
+                    return ray.get(reference, timeout=_AGAIN_S)
             except GetTimeoutError:
-                if self._closed.is_set():
+                if self._has_ended():
                     raise
 
     def _refusal(self, worker: RayWorker, description: Description) -> str:
@@ -187,8 +190,8 @@ class NodePool:
         if differing := differing_versions(description, self._here):
             return f"it has {differing}"
         with self._changed:
-            while self._proof is None and not self._closed.is_set():
-                self._changed.wait()
+            while self._proof is None and not self._has_ended():
+                self._changed.wait(_AGAIN_S)
             proof = self._proof
         if proof is None:
             return ""

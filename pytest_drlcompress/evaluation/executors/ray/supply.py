@@ -4,6 +4,9 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import ray
+from ray.exceptions import RayError
+
 from pytest_drlcompress.evaluation.executors.ray.worker import RayWorker
 
 
@@ -38,6 +41,19 @@ class Supply(Protocol):
     def close(self) -> None:
         """Nobody needs workers any more."""
         ...
+
+
+def put(supply: Supply, value: object) -> Any:
+    """Ray's handle of ``value``, which goes once to each node that asks for it.
+
+    Raises:
+        ExecutorError: the cluster was lost.
+    """
+    try:
+        return ray.put(value)
+    except RayError:
+        supply.check()
+        raise
 
 
 class Helpers:
