@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -138,10 +139,8 @@ def serve() -> None:
     Where the worker is lost the training begins again elsewhere, from its last checkpoint, which
     this one must not hold.
     """
-    from pytest_drlcompress.__main__ import main
-
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    sys.exit(main(sys.argv[1:]))
+    runpy.run_module("pytest_drlcompress", run_name="__main__", alter_sys=True)
 
 
 def _end_with_parent() -> None:
