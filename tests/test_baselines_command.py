@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from baseline_copies import copy_baseline
 
 from conftest import ROOT
 from pytest_drlcompress.__main__ import main
@@ -33,7 +34,7 @@ ATARI = {f"dqn-{game}-{network}" for game, network in GAMES}
 @pytest.fixture
 def folder(tmp_path):
     """A folder of baselines with one of them, TRPO Hopper."""
-    shutil.copytree(BASELINES / "trpo-hopper", tmp_path / "trpo-hopper")
+    copy_baseline("trpo-hopper", tmp_path)
     return tmp_path
 
 
