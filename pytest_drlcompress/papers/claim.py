@@ -14,7 +14,7 @@ CONSISTENT, OPEN = "consistent", "open"
 VERDICTS: Mapping[str, str] = MappingProxyType(
     {
         CONFIRMED: "our policies show it, at an error of 0.05",
-        CONTRADICTED: "our policies show the opposite, at an error of 0.05",
+        CONTRADICTED: "our policies show the opposite, or another share, at an error of 0.05",
         CONSISTENT: "the claimed share lies in the 95 % interval of ours",
         OPEN: "our policies decide neither way",
     }
