@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from pytest_drlcompress.baselines.variants import stored_recipes
+from pytest_drlcompress.core.files import write_json
 
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
 
@@ -20,5 +21,5 @@ def copy_baseline(baseline: str, to: Path) -> Path:
     record["verdicts"] = {
         recipe: found for recipe, found in record["verdicts"].items() if recipe not in stored
     }
-    path.write_text(json.dumps(record))
+    write_json(path, record)
     return folder

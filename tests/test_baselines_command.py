@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from baseline_copies import copy_baseline
+from baseline_copies import BASELINES, copy_baseline
 
 from conftest import ROOT
 from pytest_drlcompress.__main__ import main
@@ -23,7 +23,6 @@ from pytest_drlcompress.policies.store import load_network, save_network
 from pytest_drlcompress.reporting.baseline_table import markdown_table, read_rows, sparkline
 from pytest_drlcompress.training.recipes import read_recipes
 
-BASELINES = ROOT / "baselines"
 TASKS = ("HalfCheetah", "HumanoidStandup", "Ant", "Humanoid", "Hopper")
 GRID = {*product(("trpo", "ppo", "ddpg", "td3", "sac"), TASKS)}
 GRID |= {("sac", "Walker2d"), ("sac", "Swimmer")}
