@@ -15,7 +15,7 @@ from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.compression.step import Result
 from pytest_drlcompress.core.errors import PolicyError, RecipeError
-from pytest_drlcompress.environments.spec import ActionSpec
+from pytest_drlcompress.environments.action import ActionSpec
 from pytest_drlcompress.measurement.attribution import attribute_error
 from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.onnx_graph.kernels import executed_kernels

@@ -20,7 +20,7 @@ from pytest_drlcompress.runtime import patrol
 from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
 sys.path.append(str(ROOT / "tests/fuzz"))
-small_model = importlib.import_module("targets").small_model
+small_model = importlib.import_module("small_model").small_model
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_drlcompress.environments.spec import ActionSpec
+from pytest_drlcompress.environments.action import ActionSpec
 from pytest_drlcompress.measurement.action_error import measure_action_error
 from pytest_drlcompress.measurement.latency import measure_latency_ratio, median_interval
 

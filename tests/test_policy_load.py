@@ -1,30 +1,22 @@
-"""One entrance for every way to name a policy, and the ONNX and torch loaders behind it."""
+"""One entrance for every way to name a policy."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from policy_loading import CARTPOLE, PENDULUM, load, refusal
 from safetensors.torch import load_file, save_file
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
 from pytest_drlcompress.core.errors import BaselineError, PolicyError, UntrustedPickleError
-from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.policies.load import baseline_ids, expand, load_policy_source
-from pytest_drlcompress.policies.loader import LoadOptions, PolicyLoader
+from pytest_drlcompress.policies.load import baseline_ids, expand
+from pytest_drlcompress.policies.loader import LoadOptions
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.policies.store import save_network
-from pytest_drlcompress.runtime.onnxruntime import OnnxController
-
-PENDULUM = EnvSpec.parse("Pendulum-v1")
-CARTPOLE = EnvSpec.parse("CartPole-v1")
 
 
 @pytest.fixture(autouse=True)
@@ -46,32 +38,6 @@ def baselines(tmp_path: Path) -> Path:
         (folder / name / "baseline.json").write_text(json.dumps(record))
     (folder / "notes").mkdir()
     return folder
-
-
-def load(
-    text: str | Path,
-    env: EnvSpec | None = PENDULUM,
-    *,
-    trust: bool = False,
-    vecnormalize: str | None = None,
-    baselines: Path = Path("nowhere"),
-    loaders: Sequence[PolicyLoader] = (),
-) -> Policy:
-    return load_policy_source(
-        str(text),
-        env=env,
-        trust=trust,
-        vecnormalize=vecnormalize,
-        baselines=baselines,
-        loaders=loaders,
-    )
-
-
-def refusal(text: str | Path, env: EnvSpec | None = PENDULUM, **kwargs: Any) -> str:
-    with pytest.raises(PolicyError) as caught:
-        load(text, env, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # --- baselines -------------------------------------------------------------------------------
@@ -248,187 +214,3 @@ def test_zip_that_lost_its_statistics(trained: Path, tmp_path: Path) -> None:
 
 def test_zip_without_statistics_needs_nothing(trained: Path) -> None:
     assert load(trained / "plain.zip").provenance["vecnormalize"] == ""
-
-
-# --- ONNX ------------------------------------------------------------------------------------
-
-
-def gemm(
-    path: Path,
-    weight: Any,
-    *,
-    post: str = "Tanh",
-    batch: int | str = "batch",
-    external: str = "",
-) -> Path:
-    """A model of one linear layer and ``post`` at ``path``."""
-    matrix = np.asarray(weight, np.float32)
-    attributes = {"axis": 1, "keepdims": 0} if post == "ArgMax" else {}
-    graph = helper.make_graph(
-        [
-            helper.make_node("MatMul", ["x", "w"], ["h"]),
-            helper.make_node(post, ["h"], ["y"], **attributes),
-        ],
-        "policy",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, matrix.shape[0]])],
-        [
-            helper.make_tensor_value_info(
-                "y", TensorProto.INT64 if post == "ArgMax" else TensorProto.FLOAT, None
-            )
-        ],
-        [numpy_helper.from_array(matrix, "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    if external:
-        onnx.save(model, path, save_as_external_data=True, location=external, size_threshold=0)
-    else:
-        onnx.save(model, path)
-    return path
-
-
-def test_onnx_policy(tmp_path: Path) -> None:
-    path = gemm(tmp_path / "My.onnx", [[1], [2], [3]])
-    policy = load(path)
-    assert (policy.id, policy.algorithm, policy.env) == ("my", "", PENDULUM)
-    assert policy.source == path.read_bytes()
-    discrete = load(gemm(tmp_path / "argmax.onnx", np.eye(4, 2), post="ArgMax"), CARTPOLE)
-    assert isinstance(discrete.source, bytes)
-
-
-def test_onnx_with_weights_beside_it(tmp_path: Path) -> None:
-    weight = np.arange(3, dtype=np.float32).reshape(3, 1) / 10
-    path = gemm(tmp_path / "model.onnx", weight, external="weights.bin")
-    assert (tmp_path / "weights.bin").exists()
-    policy = load(path)
-    assert isinstance(policy.source, bytes)
-    (tmp_path / "weights.bin").unlink()
-    row = np.array([[1, 2, 3]], np.float32)
-    got = OnnxController(policy.source).act(row)
-    np.testing.assert_allclose(got, np.tanh(row @ weight), atol=1e-6)
-    assert "weights beside it cannot be read" in refusal(path)
-
-
-def test_onnx_that_cannot_be_read(tmp_path: Path) -> None:
-    path = gemm(tmp_path / "model.onnx", np.zeros((3, 1)))
-    raw = path.read_bytes()
-    for content in (b"", b"hello", raw[:-9]):
-        path.write_bytes(content)
-        assert str(path) in refusal(path)
-
-
-@pytest.mark.parametrize(
-    ("shape", "post", "env", "message"),
-    [
-        ((4, 1), "Tanh", PENDULUM, r"observations of shape (4,); environment 'Pendulum-v1' gives"),
-        ((3, 2), "Tanh", PENDULUM, "float32 of shape (1, 2); the action space"),
-        ((4, 2), "Tanh", CARTPOLE, "end it with ArgMax"),
-        ((3, 1), "Cosh", EnvSpec.parse("InvertedPendulum-v5"), "observations of shape (3,)"),
-    ],
-)
-def test_onnx_that_does_not_fit(
-    shape: tuple[int, int], post: str, env: EnvSpec, message: str, tmp_path: Path
-) -> None:
-    assert message in refusal(gemm(tmp_path / "m.onnx", np.zeros(shape), post=post), env)
-
-
-def test_onnx_outside_the_action_space(tmp_path: Path) -> None:
-    # log 0 is minus infinity
-    path = gemm(tmp_path / "m.onnx", np.zeros((3, 1)), post="Log")
-    assert "leaves the action space" in refusal(path)
-
-
-# --- module:attribute ------------------------------------------------------------------------
-
-USER_MODULE = """
-import torch
-from torch import nn
-
-class Actor(nn.Module):
-    def __init__(self, width=8):
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(3, width), nn.Dropout(0.5), nn.Linear(width, 1))
-
-    def forward(self, x):
-        return 2 * torch.tanh(self.net(x))
-
-THE_ACTOR = Actor()
-number = 3
-
-def make():
-    return Actor(4)
-
-def fail():
-    raise RuntimeError("no weights here")
-
-def wrong():
-    return "text"
-
-def needs(argument):
-    return Actor(argument)
-
-def lost():
-    actor = Actor()
-    with torch.no_grad():
-        actor.net[0].weight[0, 0] = float("nan")
-    return actor
-
-class Holder:
-    actor = THE_ACTOR
-"""
-
-
-@pytest.fixture
-def user_module(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> str:
-    name = f"drlc_user_{abs(hash(request.node.name))}"
-    (tmp_path / f"{name}.py").write_text(USER_MODULE)
-    monkeypatch.chdir(tmp_path)
-    return name
-
-
-def test_torch_policies(user_module: str) -> None:
-    import sys
-
-    before = list(sys.path)
-    for attribute, policy_id in (
-        ("THE_ACTOR", "the-actor"),
-        ("make", "make"),
-        ("Actor", "actor"),
-        ("Holder.actor", "actor"),
-    ):
-        policy = load(f"{user_module}:{attribute}")
-        assert policy.id == policy_id
-        assert not policy.network.training  # dropout would make it random
-        assert policy.origin == f"{user_module}:{attribute}"
-    assert sys.path == before
-
-
-@pytest.mark.parametrize(
-    ("attribute", "message"),
-    [
-        ("missing", "has no attribute 'missing'"),
-        ("number", "is a int, not a torch.nn.Module"),
-        ("fail", "no weights here"),
-        ("wrong", "returned a str"),
-        ("needs", "calling it fails"),
-        ("lost", "contain NaN"),
-    ],
-)
-def test_torch_attributes_that_are_no_policy(
-    attribute: str, message: str, user_module: str
-) -> None:
-    assert message in refusal(f"{user_module}:{attribute}")
-
-
-def test_torch_module_that_does_not_fit(user_module: str) -> None:
-    assert "does not fit environment 'CartPole-v1'" in refusal(f"{user_module}:make", CARTPOLE)
-
-
-def test_torch_module_that_cannot_be_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "drlc_broken.py").write_text("1 / 0")
-    assert "importing 'drlc_broken' fails: ZeroDivisionError" in refusal("drlc_broken:actor")
-    assert "No module named 'drlc_absent'" in refusal("drlc_absent:actor")

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from pytest_drlcompress.core.errors import ActionError, EnvironmentSpecError, OptionTextError
+from pytest_drlcompress.environments.action import ActionSpec
 from pytest_drlcompress.environments.engines import engine_choice
 from pytest_drlcompress.environments.mujoco import engine as mujoco_engine
 from pytest_drlcompress.environments.perturbation import EpisodeNoise, Perturbation
-from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import RandomActor, ZeroActor, rollout
 
 HOPPER = EnvSpec.parse("Hopper-v5:max_episode_steps=100,terminate_when_unhealthy=false")

@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from pytest_drlcompress.codegen.dead_inputs import without_dead_inputs
 from pytest_drlcompress.codegen.program import (
     Codes,
     Elementwise,
@@ -52,7 +53,7 @@ def parse_program(model: bytes) -> Program:
         proto = onnx.shape_inference.infer_shapes(proto)
     except Exception as error:  # protobuf and onnx raise several unrelated classes
         raise ArtifactError(f"not an ONNX model: {' '.join(str(error).split())}") from None
-    return _without_dead_inputs(_Reader(proto.graph).read())
+    return without_dead_inputs(_Reader(proto.graph).read())
 
 
 class _Reader:
@@ -341,36 +342,6 @@ class _Reader:
             raise _unsupported(node, "it is not the first largest value of the last axis")
         self._close(LargestIndex())
         self.shape = (1,) if given.get("keepdims", 1) else ()
-
-
-def _without_dead_inputs(program: Program) -> Program:
-    """Elements of the observation that no weight looks at are not even read. Exact."""
-    first, *rest = program.stages
-    source = program.observation
-    if not rest or not isinstance(rest[0].source, Linear) or rest[0].source.window is not None:
-        return program
-    layer = rest[0].source
-    live = np.flatnonzero((layer.weight != 0).any(0))
-    if len(live) in (0, source.size):
-        return program
-    steps = tuple(
-        replace(step, constant=step.constant[live])
-        if step.constant is not None and step.constant.ndim
-        else step
-        for step in first.steps
-    )
-    bias = layer.bias
-    if layer.integer:  # the dead weights are zero, so their zero points add nothing
-        assert not layer.weight[:, np.setdiff1d(np.arange(source.size), live)].any()
-    narrowed = replace(layer, weight=np.ascontiguousarray(layer.weight[:, live]), bias=bias)
-    return replace(
-        program,
-        stages=(
-            replace(first, source=replace(source, live=live), steps=steps, units=len(live)),
-            replace(rest[0], source=narrowed),
-            *rest[1:],
-        ),
-    )
 
 
 def _broadcast(step: Elementwise, shape: tuple[int, ...]) -> Elementwise:

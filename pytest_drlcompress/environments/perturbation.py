@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import EnvironmentSpecError, OptionTextError
 from pytest_drlcompress.core.key_values import format_options, parse_options
-from pytest_drlcompress.environments.spec import ActionSpec
+from pytest_drlcompress.environments.action import ActionSpec
 
 _BLOCK = 64
 """Steps for which noise is drawn at once: a call for every step would cost more than the step."""

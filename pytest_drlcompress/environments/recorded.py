@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import EnvironmentSpecError, ObservationsError
+from pytest_drlcompress.environments.action import ActionSpec
 from pytest_drlcompress.environments.parts import Part, pack_rows
-from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.reading.sizes import MAX_ARRAY_BYTES, check_array, check_members
 
 LEAST = 40

@@ -17,7 +17,6 @@ puts a wrapper around it, before padding, with arguments in parentheses; several
 ``+``, the innermost first.
 """
 
-import importlib
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +30,6 @@ from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import EnvironmentSpecError, OptionTextError
 from pytest_drlcompress.core.extras import advice, need
-from pytest_drlcompress.core.imports import current_directory_importable
 from pytest_drlcompress.core.key_values import (
     Value,
     format_options,
@@ -39,106 +37,13 @@ from pytest_drlcompress.core.key_values import (
     plain,
     split_outside,
 )
+from pytest_drlcompress.environments.action import ActionSpec
 from pytest_drlcompress.environments.atari.spec import AtariSpec
+from pytest_drlcompress.environments.making import WRAPPER, make_env, one_line, pad_env, wrap_env
 from pytest_drlcompress.environments.parts import Part, packed_dtype, parts_of
-
-_ROUNDING = 4 * float(np.finfo(np.float32).eps)
-"""How far beyond a bound, relative to it, an action still counts as rounded."""
-
-_WRAPPER = re.compile(r"(?P<module>[\w.]+):(?P<name>\w+)(?:\((?P<arguments>.*)\))?")
 
 _MOST = MappingProxyType({"pad_observation": 2**20, "time_feature": 2**31})
 """More zeros than any policy sees would only take memory, in every step of every episode."""
-
-_MANY = 2**31
-"""More choices than any policy has: their number is not known."""
-
-
-@dataclass(frozen=True)
-class ActionSpec:
-    """What an action may be: a box ``[low, high]``, one of ``n`` integers, or several such.
-
-    ``low`` and ``high`` are float32 of the action's shape; ``n`` is 0 for a box. Integers count
-    from ``start``. ``sizes`` are the choices of each of several integers (MultiDiscrete;
-    MultiBinary: 2 each), in the order of the flattened ``shape``.
-    """
-
-    shape: tuple[int, ...]
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-    n: int = 0
-    start: int = 0
-    sizes: tuple[int, ...] = ()
-
-    @property
-    def discrete(self) -> bool:
-        """Whether actions are integers."""
-        return self.n > 0 or bool(self.sizes)
-
-    @property
-    def least(self) -> float:
-        """A bound that holds in every dimension: what is not below it is not too low."""
-        return float(self.start if self.discrete else self.low.max())
-
-    @property
-    def most(self) -> float:
-        """A bound that holds in every dimension: what is not above it is not too high."""
-        if self.discrete:
-            return float(min(self.sizes) - 1 if self.sizes else self.start + self.n - 1)
-        return float(self.high.min())
-
-    def contains(self, actions: NDArray[Any]) -> bool:
-        """Whether every action of a batch ``(batch, *shape)`` lies inside; NaN never does.
-
-        Rounding is forgiven: ONNX Runtime's own tanh reaches 1.0000002.
-        """
-        if self.sizes:
-            sizes = np.reshape(self.sizes, self.shape)
-            return bool(np.all((actions >= 0) & (actions < sizes)))
-        if self.discrete:
-            return bool(np.all((actions >= self.start) & (actions < self.start + self.n)))
-        low, high = self.low.astype(np.float64), self.high.astype(np.float64)
-        slack = self._rounding(actions) * np.maximum(np.abs(low), np.abs(high))
-        return bool(np.all((actions >= low - slack) & (actions <= high + slack)))
-
-    def random_integers(self, generator: np.random.Generator, count: int) -> NDArray[np.int64]:
-        """``(count, *shape)`` uniformly random actions of a discrete space."""
-        if not self.sizes:
-            return self.start + generator.integers(self.n, size=count)
-        return generator.integers(0, np.reshape(self.sizes, self.shape), (count, *self.shape))
-
-    @staticmethod
-    def _rounding(actions: NDArray[Any]) -> float:
-        half = actions.dtype == np.float16
-        return 4 * float(np.finfo(np.float16).eps) if half else _ROUNDING
-
-    def cause_outside(self, actions: NDArray[Any]) -> str:
-        """Why ``actions`` ``(batch, *shape)``, which are not all inside, may be outside."""
-        if self.discrete:
-            if self.start and np.all((actions >= 0) & (actions < self.n)):
-                return f"it counts from 0, the environment from {self.start}: add that in the model"
-            return "it looks exported with another number of actions"
-        if not np.isfinite(actions).all():
-            return "NaN and infinity come of overflow, or of damaged weights"
-        if np.abs(actions).max() <= 1 + _ROUNDING:
-            return (
-                "all of it lies in [-1, 1]: it looks exported before it is scaled to the action"
-                " bounds; build that into the model"
-            )
-        return (
-            "it looks exported before squashing (tanh) or clipping; build squashing or clipping"
-            " into the model"
-        )
-
-    def describe(self) -> str:
-        """``Box [-1, 1] of 6`` or ``Discrete 4``, for messages."""
-        if self.sizes:
-            listed = ", ".join(map(str, self.sizes[:8])) + (", ..." if len(self.sizes) > 8 else "")
-            return f"MultiDiscrete [{listed}] of shape {self.shape}"
-        if self.discrete:
-            counted = f"Discrete {self.n}" if self.n < _MANY else "integers"
-            return f"{counted} from {self.start}" if self.start else counted
-        return f"Box [{self.low.min():g}, {self.high.max():g}] of shape {self.shape}"
 
 
 @dataclass(frozen=True)
@@ -172,7 +77,7 @@ class EnvSpec:
         time = options.pop("time_feature", 0)
         wrap = str(options.pop("wrap", ""))
         for wrapper in split_outside(wrap, "+") if wrap else ():
-            if not _WRAPPER.fullmatch(wrapper):
+            if not WRAPPER.fullmatch(wrapper):
                 raise EnvironmentSpecError(
                     f"environment {text!r}: wrap={wrapper} must be package.module:Wrapper, with"
                     " arguments as in gymnasium.wrappers:FrameStackObservation(stack_size=4)"
@@ -226,17 +131,17 @@ class EnvSpec:
 
             return self._wrapped(make_atari(self.id, atari))
         try:
-            env = _make(self.id, self.arguments)
+            env = make_env(self.id, self.arguments)
         except (
             Exception,
             SystemExit,
         ) as error:  # Gymnasium passes on whatever a third-party constructor raises
             raise EnvironmentSpecError(
-                f"environment {str(self)!r} cannot be made: {_one_line(error)}{advice(error)}"
+                f"environment {str(self)!r} cannot be made: {one_line(error)}{advice(error)}"
             ) from error
         env = self._wrapped(env)
         if self.pad_observation:
-            env = _padded(env, self.pad_observation)
+            env = pad_env(env, self.pad_observation)
         if self.time_feature:
             need("sb3_contrib", f"environment {str(self)!r}: time_feature")
             from sb3_contrib.common.wrappers import TimeFeatureWrapper
@@ -266,10 +171,10 @@ class EnvSpec:
     def _wrapped(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         for text in split_outside(self.wrap, "+") if self.wrap else ():
             try:
-                env = _wrap(env, text)
+                env = wrap_env(env, text)
             except Exception as error:  # code of the user's
                 raise EnvironmentSpecError(
-                    f"environment {str(self)!r}: wrapper {text} fails: {_one_line(error)}"
+                    f"environment {str(self)!r}: wrapper {text} fails: {one_line(error)}"
                 ) from error
         return env
 
@@ -282,24 +187,10 @@ class EnvSpec:
                 than Box, Discrete, MultiDiscrete and MultiBinary.
         """
         observation, action = self._gym_spaces
-        empty = np.zeros(0, np.float32)
-        if isinstance(action, gym.spaces.Discrete):
-            spec = ActionSpec((), empty, empty, int(action.n), int(action.start))
-        elif isinstance(action, gym.spaces.MultiDiscrete) and not np.any(action.start):
-            spec = ActionSpec(
-                tuple(action.shape), empty, empty, sizes=tuple(map(int, action.nvec.ravel()))
-            )
-        elif isinstance(action, gym.spaces.MultiBinary):
-            shape = tuple(action.shape)
-            spec = ActionSpec(shape, empty, empty, sizes=(2,) * int(np.prod(shape)))
-        elif isinstance(action, gym.spaces.Box):
-            low, high = action.low.astype(np.float32), action.high.astype(np.float32)
-            spec = ActionSpec(tuple(action.shape), low, high)
-        else:
-            raise EnvironmentSpecError(
-                f"environment {str(self)!r} has {action} actions; Box, Discrete, MultiDiscrete from"
-                " 0 and MultiBinary are supported"
-            )
+        try:
+            spec = ActionSpec.of(action)
+        except EnvironmentSpecError as error:
+            raise EnvironmentSpecError(f"environment {str(self)!r} {error}") from None
         if parts := self.parts:
             return (sum(part.width for part in parts),), packed_dtype(parts), spec
         assert observation.shape is not None
@@ -359,61 +250,6 @@ class EnvSpec:
         return self.spaces[2]
 
 
-def _make(env_id: str, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
-    """A registered environment, or what ``package.module:factory`` returns.
-
-    Gymnasium reads ``package.module:Env-v0`` as an id that importing the module registers, and so
-    does this: only the name of something callable in the module is taken as a factory.
-    """
-    module_name, colon, attribute = env_id.partition(":")
-    if not colon:
-        return gym.make(env_id, **kwargs)
-    with current_directory_importable():
-        factory = getattr(importlib.import_module(module_name), attribute, None)
-        if not callable(factory):
-            return gym.make(env_id, **kwargs)
-        env = factory(**kwargs)
-    if isinstance(env, gym.vector.VectorEnv):
-        raise TypeError(
-            f"{env_id} returned a {type(env).__name__}: give one of its environments, or an engine"
-            " that steps them together (docs/policies.md)"
-        )
-    if not isinstance(env, gym.Env):
-        raise TypeError(f"{env_id} returned a {type(env).__name__}, not a gymnasium.Env")
-    return env
-
-
-def _wrap(env: gym.Env[Any, Any], text: str) -> gym.Env[Any, Any]:
-    """``env`` in the wrapper ``package.module:Wrapper(key=value)``."""
-    match = _WRAPPER.fullmatch(text)
-    assert match is not None  # as parse saw to
-    given = parse_arguments(match["arguments"]) if match["arguments"] else {}
-    with current_directory_importable():
-        wrapper = getattr(importlib.import_module(match["module"]), match["name"])
-        wrapped = wrapper(env, **{name: plain(value) for name, value in given.items()})
-    if not isinstance(wrapped, gym.Env):
-        raise TypeError(f"it returned a {type(wrapped).__name__}, not a gymnasium.Env")
-    return wrapped
-
-
 def network_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """What a torch network takes for observations of ``dtype``: bytes as they are, else float32."""
     return np.dtype(np.uint8 if np.dtype(dtype) == np.uint8 else np.float32)
-
-
-def _padded(env: gym.Env[Any, Any], zeros: int) -> gym.Env[Any, Any]:
-    space = env.observation_space
-    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-        raise EnvironmentSpecError(f"pad_observation needs flat observations, not {space}")
-    tail = np.zeros(zeros, space.dtype)
-    padded = gym.spaces.Box(
-        np.concatenate([space.low, tail]),
-        np.concatenate([space.high, tail]),
-        dtype=space.dtype.type,
-    )
-    return gym.wrappers.TransformObservation(env, lambda o: np.concatenate([o, tail]), padded)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text or type(error).__name__

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import ActionError, DrlcError, EpisodeError
+from pytest_drlcompress.environments.action import ActionSpec
 from pytest_drlcompress.environments.engine import VectorEnv
-from pytest_drlcompress.environments.spec import ActionSpec
 
 
 @dataclass(frozen=True)

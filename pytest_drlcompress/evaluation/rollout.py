@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import EnvironmentSpecError
+from pytest_drlcompress.environments.action import ActionSpec
 from pytest_drlcompress.environments.engine import Engine
 from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, EpisodeNoise, Perturbation
-from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.episodes import Actor, Episode, run_episodes
 from pytest_drlcompress.evaluation.executors.base import LEAST_SLOTS, Executor
 from pytest_drlcompress.evaluation.executors.factory import make_executor

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_drlcompress.environments.spec import ActionSpec
+from pytest_drlcompress.environments.action import ActionSpec
 from pytest_drlcompress.runtime.controller import Controller
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_drlcompress.environments.spec import ActionSpec
+from pytest_drlcompress.environments.action import ActionSpec
 from pytest_drlcompress.measurement.action_error import compare_actions
 from pytest_drlcompress.measurement.instrumentation import Probe, Site, instrument
 from pytest_drlcompress.runtime.onnxruntime import make_session

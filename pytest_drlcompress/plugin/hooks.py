@@ -11,7 +11,7 @@ from pytest_drlcompress.plugin import (
     hookspec,
     options,
     parametrize,
-    session,
+    start,
 )
 from pytest_drlcompress.plugin.session import RUN
 
@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and the gates; read and check what was asked for."""
     config.pluginmanager.register(fixtures.gate_fixtures(), "drlcompress-gates")
     config.addinivalue_line("markers", budgets.MARKER_HELP)
-    session.start(config)
+    start.start_run(config)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pytest_drlcompress.environments.spec import ActionSpec
+from pytest_drlcompress.environments.action import ActionSpec
 from pytest_drlcompress.policies.network import (
     ACTIVATIONS,
     Argmax,

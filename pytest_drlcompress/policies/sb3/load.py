@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from pytest_drlcompress.core.errors import PolicyError
+from pytest_drlcompress.environments.action import ActionSpec
 from pytest_drlcompress.environments.recorded import RecordedSpec
-from pytest_drlcompress.environments.spec import ActionSpec, EnvSpec
+from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.policies.image_advice import image_advice
 from pytest_drlcompress.policies.network import ChannelsFirst, Pixels, Reshape, normalize_layer
