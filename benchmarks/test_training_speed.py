@@ -15,8 +15,8 @@ import pytest
 import torch
 from stable_baselines3 import DDPG, SAC, TD3
 
+from pytest_drlcompress.core.precision import fastest_dtype
 from pytest_drlcompress.training import off_policy
-from pytest_drlcompress.training.fast_networks import fastest_dtype
 from pytest_drlcompress.training.models import make_env, make_model, set_threads
 from pytest_drlcompress.training.recipes import read_recipes
 

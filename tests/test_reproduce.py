@@ -192,6 +192,14 @@ def test_a_table_from_scratch_and_again(project, capsys):
     assert store.get(cell, {**stored, "policy_sha256": "other"}) is None
 
 
+def test_recipes_of_a_table_are_chosen(project, capsys):
+    arguments = ["reproduce", "lu-table1", "--policy", "trpo-hopper", "--max-episodes", "8"]
+    assert main([*arguments, "--recipe", "ptsq", "--recipe", "ptdq"]) == 0
+    assert capsys.readouterr().out.count("trpo-hopper variants") == 2
+    stored = json.loads((project / "results/trpo-hopper.json").read_text())
+    assert stored["variants"].keys() == {"ptdq", "ptsq"}
+
+
 def test_variants_and_costs_come_from_the_gates(project):
     settings = default_settings(baselines=project / "baselines", max_episodes=8)
     bench = Workbench(settings, builtin_registry())
@@ -218,6 +226,7 @@ def test_a_baseline_that_did_not_learn_says_so(project, capsys):
         ([], "say what to make; known: lu-table1"),
         (["lu-table9"], "there is no lu-table9; known: lu-table1"),
         (["lu-table1", "--policy", "sac-walker2d"], "sac-walker2d is not in it; it has"),
+        (["lu-table1", "--recipe", "sparse@95"], "sparse@95 is not in it; it has ptdq, ptsq, qat"),
         (["lu-table1", "--page", "README.md", "--show"], "must hold one '<!-- results: begin"),
     ],
 )

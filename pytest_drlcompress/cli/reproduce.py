@@ -6,7 +6,7 @@ last one ended, and measures again what no longer holds (another policy, another
 
 import argparse
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", action="append", default=[], metavar="ID", help="only this baseline; repeatable"
     )
+    parser.add_argument(
+        "--recipe", action="append", default=[], metavar="RECIPE",
+        help="only this recipe of a table, as sparse@80+qat; repeatable",
+    )  # fmt: skip
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--show", action="store_true", help="measure nothing: show what is there")
     what.add_argument("--again", action="store_true", help="measure what is there again, too")
@@ -92,7 +96,8 @@ def _measure(arguments: argparse.Namespace, targets: Sequence[Target], store: "S
 
     cells = list(dict.fromkeys(cell for target in targets for cell in target.cells))
     known = baseline_ids(arguments.baselines)
-    cells = _chosen(cells, arguments.policy)
+    cells = _chosen(cells, "--policy", arguments.policy, lambda cell: cell.policy)
+    cells = _chosen(cells, "--recipe", arguments.recipe, lambda cell: cell.recipe)
     for policy in dict.fromkeys(cell.policy for cell in cells if cell.policy not in known):
         store.put_absent(absence(arguments.baselines, policy))
     failed = 0
@@ -114,12 +119,15 @@ def _measure(arguments: argparse.Namespace, targets: Sequence[Target], store: "S
     return failed
 
 
-def _chosen(cells: Sequence[Cell], policies: Sequence[str]) -> list[Cell]:
-    unknown = set(policies) - {cell.policy for cell in cells}
+def _chosen(
+    cells: Sequence[Cell], option: str, wanted: Sequence[str], of: Callable[[Cell], str]
+) -> list[Cell]:
+    """Those of ``cells`` of which ``of`` gives one of the ``wanted``; all, if none is wanted."""
+    known = dict.fromkeys(map(of, cells))
+    unknown = sorted(set(wanted) - known.keys())
     if unknown:
-        known = ", ".join(dict.fromkeys(cell.policy for cell in cells))
-        raise OptionError(f"--policy: {', '.join(sorted(unknown))} is not in it; it has {known}")
-    return [cell for cell in cells if not policies or cell.policy in policies]
+        raise OptionError(f"{option}: {', '.join(unknown)} is not in it; it has {', '.join(known)}")
+    return [cell for cell in cells if not wanted or of(cell) in wanted]
 
 
 def _missing(

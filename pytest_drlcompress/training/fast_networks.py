@@ -16,13 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def fastest_dtype() -> torch.dtype:
-    """``bfloat16`` where the processor has instructions for it, else ``float32``."""
-    able = torch.cpu.get_capabilities()
-    native = able.get("avx512_bf16") or able.get("amx_bf16")
-    return torch.bfloat16 if native else torch.float32
-
-
 @dataclass(frozen=True)
 class Pass:
     """What a forward pass leaves behind: its input, the hidden layers, and the output (float32)."""

@@ -19,7 +19,8 @@ import torch
 from stable_baselines3 import DDPG, SAC, TD3
 from torch import Tensor, nn
 
-from pytest_drlcompress.training.fast_networks import Mlp, Pass, fastest_dtype
+from pytest_drlcompress.core.precision import fastest_dtype
+from pytest_drlcompress.training.fast_networks import Mlp, Pass
 
 if TYPE_CHECKING:
     from stable_baselines3.common.policies import ContinuousCritic

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pytest_drlcompress.compression.distillation.dagger import DaggerDataset, Mixture
-from pytest_drlcompress.compression.distillation.loss import action_loss, split
+from pytest_drlcompress.compression.distillation.loss import action_loss, image_precision, split
 from pytest_drlcompress.compression.step import Observations
 from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.core.progress import step_counter
@@ -79,7 +79,9 @@ def learn_on_policy(
                 group["lr"] = schedule.learning_rate(done / steps)
             rows = torch.randint(len(dataset.observations), (schedule.batch,), generator=generator)
             optimizer.zero_grad()
-            value = loss(student(dataset.observations[rows]), dataset.answers[rows])
+            with image_precision(dataset.observations):
+                given = student(dataset.observations[rows])
+            value = loss(given.float(), dataset.answers[rows])
             value.backward()  # type: ignore[no-untyped-call]
             after_gradient()
             optimizer.step()
