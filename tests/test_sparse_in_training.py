@@ -96,10 +96,32 @@ def test_without_qat_the_artifact_is_the_masked_actor():
     assert OnnxController(artifact.model).act(observations) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("algorithm", ["sac", "ppo"])
+def test_quantization_alone_keeps_every_weight(algorithm):
+    model = make_model(algorithm)
+    plan = SparsePlan.of(parse_recipe("qat"))
+    sparsity = plan.callback(500, {})
+    model.learn(sparsity.learn_steps, callback=sparsity)
+    assert (sparsity.learn_steps, sparsity.finished, sparsity.history) == (600, True, [])
+    artifact = export_sparse(model, sparsity, "Pendulum-v1")
+    assert artifact.recipe == "qat"
+    assert {kernel.precision for kernel in executed_kernels(artifact.model)} == {"int8"}
+    found = measure_sparsity(artifact.model)
+    assert found.total < 0.05  # rounded to zero, not pruned
+
+
 def test_impossible_requests_are_refused():
-    with pytest.raises(RecipeError, match="final sparsity"):
-        SparseTraining(95, 1000)
-    for text in ("qat", "sparse@95+ptsq", "sparse@95:steps=5", "sparse@95+qat@4", "l2@30"):
+    for sparsity, qat in ((95, False), (95, True), (0, False)):
+        with pytest.raises(RecipeError, match="final sparsity"):
+            SparseTraining(sparsity, 1000, qat=qat)
+    for text in (
+        "qat@4",
+        "qat:steps=5",
+        "sparse@95+ptsq",
+        "sparse@95:steps=5",
+        "sparse@95+qat@4",
+        "l2@30",
+    ):
         with pytest.raises(TrainingError, match="cannot be trained"):
             SparsePlan.of(parse_recipe(text))
 

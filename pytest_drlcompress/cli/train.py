@@ -43,8 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--recipe",
-        metavar="sparse@N[+qat]",
-        help="prune (and quantize) in training; the artifact becomes a variant of the baseline",
+        metavar="RECIPE",
+        help="sparse@N, sparse@N+qat or qat: prune and quantize in training; the artifact becomes a"
+        " variant of the baseline",
     )
     for switch, default, text in (
         ("--steps", None, "with --recipe: environment steps, if not all"),

@@ -76,7 +76,7 @@ def train_sparse(
         measured = measure_sparsity(artifact.model)
         segments = [
             *facts.get("segments", []),
-            [steps, sparsity.schedule.at(steps), measured.total, round(value, 2)],
+            [steps, sparsity.scheduled(steps), measured.total, round(value, 2)],
         ]
         facts = {"callback": sparsity.state(), "segments": segments}
         if best:

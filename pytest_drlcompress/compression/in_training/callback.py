@@ -2,7 +2,7 @@
 
 Ivanov et al., section 3.3: the actor is pruned by the cubic schedule from 20 % to 80 % of the
 steps and trained on to 100 %; then it is trained with quantized weights and activations to 120 %.
-Works with SAC, TD3, DDPG, PPO, TRPO and DQN::
+A sparsity of 0 quantizes alone, as Lu et al. do. Works with SAC, TD3, DDPG, PPO, TRPO and DQN::
 
     sparsity = SparseTraining(0.95, total_steps=1_000_000, qat=True)
     model.learn(sparsity.learn_steps, callback=sparsity)
@@ -30,8 +30,9 @@ QAT_SHARE = 0.2
 class SparseTraining(BaseCallback):
     """Prunes the actor (DQN: the Q network) while it learns, then quantizes it.
 
-    ``sparsity`` is the final share of zeros; ``total_steps`` what the schedule's shares ``start``
-    and ``end`` refer to; ``prunings`` n of the schedule (the paper: 600 for SAC, 300 for DQN).
+    ``sparsity`` is the final share of zeros, 0 with ``qat`` for quantization alone, and
+    ``schedule`` is ``None`` then; ``total_steps`` is what the shares ``start`` and ``end`` refer
+    to; ``prunings`` n of the schedule (the paper: 600 for SAC, 300 for DQN).
     ``history`` holds ``[step, scheduled, reached]`` of every pruning. ``state`` (what ``state()``
     returned) goes on where another instance ended, on a model with its weights.
 
@@ -52,9 +53,11 @@ class SparseTraining(BaseCallback):
         state: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.schedule = CubicSchedule.over(
-            total_steps, sparsity, start=start, end=end, count=prunings
-        )
+        self.schedule: CubicSchedule | None = None
+        if sparsity or not qat:
+            self.schedule = CubicSchedule.over(
+                total_steps, sparsity, start=start, end=end, count=prunings
+            )
         self.total_steps, self.distribution, self.qat = total_steps, distribution, qat
         given = dict(state or {})
         self.history: list[list[float]] = [list(row) for row in given.get("history", [])]
@@ -71,7 +74,9 @@ class SparseTraining(BaseCallback):
     @property
     def finished_pruning(self) -> bool:
         """Whether the final sparsity is reached."""
-        return self.schedule.reached(self.num_timesteps) > self.schedule.count
+        return (
+            self.schedule is None or self.schedule.reached(self.num_timesteps) > self.schedule.count
+        )
 
     @property
     def quantizing(self) -> bool:
@@ -83,42 +88,54 @@ class SparseTraining(BaseCallback):
         """Whether the actor is what was asked for: as sparse, and quantized with ``qat``."""
         return self.finished_pruning and self.quantizing == self.qat
 
+    def scheduled(self, step: int) -> float:
+        """The sparsity that the schedule asks for at ``step``."""
+        return 0.0 if self.schedule is None else self.schedule.at(step)
+
     def state(self) -> dict[str, Any]:
         """What another instance needs to go on, as JSON builtins."""
         quantizer = self.quantizer.state() if self.quantizer else self._quantizer_state
         return {"history": self.history, "quantizer": quantizer}
 
     def _init_callback(self) -> None:
+        self._release()
+        if self.schedule is not None:
+            self._begin_pruning(self.schedule)
+        if self.qat and (self.quantizer is not None or self._quantizer_state is not None):
+            self._quantize(self._quantizer_state or {})
+
+    def _begin_pruning(self, schedule: CubicSchedule) -> None:
         layers = actor_layers(self.model)
         self._masked = MaskedWeights(
             {name: layer.weight for name, layer in layers.items()}, self.distribution
         )
-        self._pruned = self.schedule.reached(self.model.num_timesteps)
+        self._pruned = schedule.reached(self.model.num_timesteps)
         if self._pruned > 1:
             self._masked.adopt_zeros()
         optimizer = actor_optimizer(self.model)
         masked = self._masked
-        self._release()
         self._handles.append(optimizer.register_step_post_hook(lambda *_: masked.apply(optimizer)))
         if not isinstance(self.model, OffPolicyAlgorithm):
             # TRPO moves the weights without its optimizer: no forward pass may see them unmasked
             for layer in layers.values():
                 self._handles.append(layer.register_forward_pre_hook(lambda *_: masked.apply()))
-        if self.qat and (self.quantizer is not None or self._quantizer_state is not None):
-            self._quantize(self._quantizer_state or {})
 
     def _on_step(self) -> bool:
-        assert self._masked is not None
-        reached = self.schedule.reached(self.num_timesteps)
-        if reached > self._pruned:
-            self._pruned = reached
-            scheduled = self.schedule.at(self.num_timesteps)
-            self._masked.prune(scheduled)
-            self._masked.apply(actor_optimizer(self.model))
-            self.history.append([self.num_timesteps, scheduled, self._masked.sparsity])
+        if self.schedule is not None:
+            self._prune(self.schedule)
         if self.qat and self.quantizer is None and self.num_timesteps >= self.total_steps:
             self._quantize({})
         return True
+
+    def _prune(self, schedule: CubicSchedule) -> None:
+        assert self._masked is not None
+        reached = schedule.reached(self.num_timesteps)
+        if reached > self._pruned:
+            self._pruned = reached
+            scheduled = schedule.at(self.num_timesteps)
+            self._masked.prune(scheduled)
+            self._masked.apply(actor_optimizer(self.model))
+            self.history.append([self.num_timesteps, scheduled, self._masked.sparsity])
 
     def _on_training_end(self) -> None:
         if self._masked is not None:

@@ -48,28 +48,29 @@ def export_network(
 ) -> Artifact:
     """``network`` (the actor with all that belongs to it) on the grids it was trained with."""
     shape, dtype, _ = spec.spaces
-    recipe = f"sparse@{100 * sparsity.schedule.final:g}"
-    quantizer = sparsity.quantizer
-    provenance: dict[str, Any] = {
-        "sparse": {
+    schedule, quantizer = sparsity.schedule, sparsity.quantizer
+    steps, provenance = [], {}
+    if schedule is not None:
+        steps.append(f"sparse@{100 * schedule.final:g}")
+        provenance["sparse"] = {
             "where": "in training",
             "total_steps": sparsity.total_steps,
             "trained_steps": sparsity.num_timesteps,
             "distribution": sparsity.distribution,
             "schedule": {
-                "final": sparsity.schedule.final,
-                "start": sparsity.schedule.start,
-                "interval": sparsity.schedule.interval,
-                "count": sparsity.schedule.count,
+                "final": schedule.final,
+                "start": schedule.start,
+                "interval": schedule.interval,
+                "count": schedule.count,
             },
             "prunings": sparsity.history,
         }
-    }
     if quantizer is None or not sparsity.quantizing:
+        recipe = "+".join(steps) or "fp32"
         return Artifact(export_onnx(network, shape, dtype), policy, recipe, provenance)
     provenance["qat"] = {"where": "in training", **quantizer.state()}
     model = _on_grids(network, quantizer, shape, dtype)
-    return Artifact(model, policy, f"{recipe}+qat", provenance)
+    return Artifact(model, policy, "+".join([*steps, "qat"]), provenance)
 
 
 def _on_grids(

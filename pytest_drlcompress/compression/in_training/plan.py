@@ -1,4 +1,4 @@
-"""What a recipe asks of a training: ``sparse@95:distribution=uniform+qat``."""
+"""What a recipe asks of a training: ``sparse@95:distribution=uniform+qat``, or ``qat`` alone."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,10 @@ from pytest_drlcompress.core.errors import TrainingError
 
 @dataclass(frozen=True)
 class SparsePlan:
-    """How a training prunes: ``sparse@N`` or ``sparse@N+qat`` with a distribution."""
+    """How a training compresses: ``sparse@N`` or ``sparse@N+qat`` with a distribution, or ``qat``.
+
+    ``sparsity`` is 0 for ``qat``.
+    """
 
     recipe: str
     sparsity: float
@@ -29,13 +32,15 @@ class SparsePlan:
         """
         steps: tuple[Step, ...] = builtin_registry().resolve(recipe).steps
         names = [step.name for step in steps]
+        if recipe.steps == (Step("qat"),):
+            return cls(str(recipe), 0.0, "", qat=True)
         given = set(recipe.steps[0].options) - {"distribution"}
         if names not in (["sparse"], ["sparse", "qat"]) or given or recipe.steps[1:] not in (
             (), (Step("qat"),),
         ):  # fmt: skip
             raise TrainingError(
-                f"recipe {str(recipe)!r} cannot be trained: write sparse@95 or sparse@95+qat, with"
-                " no option but distribution (sparse@95:distribution=uniform+qat)"
+                f"recipe {str(recipe)!r} cannot be trained: write qat, sparse@95 or sparse@95+qat,"
+                " with no option but distribution (sparse@95:distribution=uniform+qat)"
             )
         assert steps[0].amount is not None
         distribution = str(steps[0].options["distribution"])
