@@ -45,14 +45,15 @@ def _sparsity(measured: Measured, panels: Mapping[str, str], levels: Sequence[in
     rows = -(-max(len(shown), 1) // columns)
     figure = Figure(figsize=(10, 2.8 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axis, (title, policy) in zip(axes, shown.items(), strict=False):
+    for (title, policy), axis in zip(shown.items(), axes, strict=False):
         for label, recipe, color, style in _LINES:
             _line(axis, measured, policy, levels, recipe, label=label, color=color, style=style)
         axis.set_title(f"{title} ({policy})", fontsize="medium")
         axis.set_xlabel("zeros, per cent")
         axis.set_ylabel("return")
+        axis.set_xlim(min(levels) - 3, 102)
         axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
-    for axis in list(axes):
+    for axis in axes:  # those that are left
         axis.set_axis_off()
     figure.axes[0].legend(fontsize="small")
     return figure
@@ -87,13 +88,10 @@ def _line(
         [level for level, _ in points], heights, style, color=color, marker="o", markersize=3,
         label=label,
     )  # fmt: skip
-    bands = [(level, kept["interval"]) for level, kept in points if kept["interval"] is not None]
-    axis.fill_between(
-        [level for level, _ in bands],
-        [measured.gained(policy, low) for _, (low, _) in bands],
-        [measured.gained(policy, high) for _, (_, high) in bands],
-        color=color, alpha=0.12, linewidth=0,
-    )  # fmt: skip
+    for level, kept in points:
+        if kept["interval"] is not None:
+            ends = [measured.gained(policy, end) for end in kept["interval"]]
+            axis.plot([level, level], ends, color=color, alpha=0.3, linewidth=3)
 
 
 def _costs(measured: Measured) -> Figure:
