@@ -11,6 +11,7 @@ from images import Screens, small_resnet
 from onnx import numpy_helper
 from torch import nn
 
+from pytest_drlcompress.compression.distillation import loss
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.compression.step import Result
@@ -141,3 +142,18 @@ def test_the_pixels_are_quantized_without_error_and_each_quantizer_is_told() -> 
     runtime = make_runtime()
     together = np.mean(runtime.load(model).act(screens) != runtime.load(exact).act(screens))
     assert max(found.values()) < together + 0.05
+
+
+@pytest.mark.parametrize("fastest", [torch.bfloat16, torch.float32])
+def test_images_are_trained_in_bfloat16_where_that_is_fast(
+    monkeypatch: pytest.MonkeyPatch, fastest: torch.dtype
+) -> None:
+    monkeypatch.setattr(loss, "fastest_dtype", lambda: fastest)
+    layer = nn.Linear(4, 2)
+    for observations, expected in (
+        (torch.zeros((1, *SHAPE), dtype=torch.uint8), fastest),
+        (torch.zeros((1, 4)), torch.float32),
+    ):
+        with loss.image_precision(observations):
+            assert layer(torch.zeros(1, 4)).dtype == expected
+    assert layer.weight.dtype == torch.float32
