@@ -23,10 +23,9 @@ def without_dead_inputs(program: Program) -> Program:
         else step
         for step in first.steps
     )
-    bias = layer.bias
     if layer.integer:  # the dead weights are zero, so their zero points add nothing
         assert not layer.weight[:, np.setdiff1d(np.arange(source.size), live)].any()
-    narrowed = replace(layer, weight=np.ascontiguousarray(layer.weight[:, live]), bias=bias)
+    narrowed = replace(layer, weight=np.ascontiguousarray(layer.weight[:, live]))
     return replace(
         program,
         stages=(

@@ -58,11 +58,11 @@ def start_run(config: pytest.Config) -> None:
     if settings.record or settings.record_new:
         _refuse_recording(config, settings)
     if settings.executor == "ray":
-        if config.getoption("numprocesses", None) or config.getoption("tx", None):
+        if _spread(config):
             raise pytest.UsageError("--drlc-executor=ray spreads the run by itself: leave out -n")
         if not installed("ray"):
             raise pytest.UsageError(NEEDS_RAY)
-    if settings.plan and (config.getoption("numprocesses", None) or config.getoption("tx", None)):
+    if settings.plan and _spread(config):
         raise pytest.UsageError("--drlc-plan runs nothing: leave out -n")
     if any(path.suffix == ".html" for path in settings.report):
         _need_plots()
@@ -100,8 +100,7 @@ def _refuse_recording(config: pytest.Config, settings: Settings) -> None:
         )
     if settings.record_anyway:
         return
-    spread = config.getoption("numprocesses", None) or config.getoption("tx", None)
-    if spread or hasattr(config, "workerinput"):
+    if _spread(config) or hasattr(config, "workerinput"):
         raise pytest.UsageError(
             f"{option} writes into the baselines, and this run is spread over processes: leave"
             " out -n, or say --drlc-record-anyway"
@@ -111,6 +110,11 @@ def _refuse_recording(config: pytest.Config, settings: Settings) -> None:
             f"{option} writes into the baselines, which nobody looks at in CI (the environment"
             " variable CI is set): record where you can commit it, or say --drlc-record-anyway"
         )
+
+
+def _spread(config: pytest.Config) -> bool:
+    """Whether xdist was asked to spread the run over processes."""
+    return bool(config.getoption("numprocesses", None) or config.getoption("tx", None))
 
 
 def _need_plots() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pytest_drlcompress.compression.distillation.loss import are_images
 from pytest_drlcompress.core.progress import step_counter
 
 _IMAGE_BATCH = 64
@@ -17,7 +18,7 @@ _HELD_OUT = 2048
 
 def batch_size(observations: Tensor, usual: int = 256) -> int:
     """Observations a training step learns from: fewer images, which say more and cost more."""
-    return _IMAGE_BATCH if observations.dtype == torch.uint8 and observations.dim() == 4 else usual
+    return _IMAGE_BATCH if are_images(observations) else usual
 
 
 @dataclass(frozen=True)

@@ -87,15 +87,19 @@ def action_loss(head: nn.Module, targets: Tensor) -> Callable[[Tensor, Tensor], 
     return loss
 
 
+def are_images(observations: Tensor) -> bool:
+    """Whether a batch of ``observations`` is one of ``uint8`` images."""
+    return observations.dtype == torch.uint8 and observations.dim() == 4
+
+
 def image_precision(observations: Tensor) -> contextlib.AbstractContextManager[Any]:
     """Products in bfloat16 where ``observations`` are images and the processor is fast at it.
 
     Weights, loss and optimizer stay in single precision. Not for fake quantization: bfloat16 does
     not tell 256 steps of a grid apart.
     """
-    images = observations.dtype == torch.uint8 and observations.dim() == 4
-    fast = fastest_dtype() == torch.bfloat16
-    return torch.autocast("cpu", torch.bfloat16, enabled=images and fast)
+    fast = are_images(observations) and fastest_dtype() == torch.bfloat16
+    return torch.autocast("cpu", torch.bfloat16, enabled=fast)
 
 
 @contextlib.contextmanager

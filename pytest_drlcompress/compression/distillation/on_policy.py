@@ -65,6 +65,7 @@ def learn_on_policy(
     loss = action_loss(head, dataset.answers)
     steps, rounds, samples = schedule.steps, schedule.rounds, schedule.samples
     optimizer = torch.optim.Adam(student.parameters(), schedule.rate, fused=True)
+    precision = image_precision(dataset.observations)
     generator = torch.Generator().manual_seed(0)
     every = max(1, math.ceil(0.9 * steps / max(rounds, 1)))
     number = 0
@@ -79,7 +80,7 @@ def learn_on_policy(
                 group["lr"] = schedule.learning_rate(done / steps)
             rows = torch.randint(len(dataset.observations), (schedule.batch,), generator=generator)
             optimizer.zero_grad()
-            with image_precision(dataset.observations):
+            with precision:
                 given = student(dataset.observations[rows])
             value = loss(given.float(), dataset.answers[rows])
             value.backward()  # type: ignore[no-untyped-call]
