@@ -23,16 +23,11 @@ LEVELS = (50, 70, 80, 90, 95, 98, 99)
 
 MUJOCO: Mapping[str, str] = MappingProxyType(
     {
-        "HalfCheetah": "sac-halfcheetah",
-        "Hopper": "sac-hopper",
-        "Swimmer": "sac-swimmer",
-        "Walker2d": "sac-walker2d",
-        "Humanoid": "sac-humanoid",
-        # SAC does not learn Ant at our budget
-        "Ant": "trpo-ant",
+        task: f"sac-{task.lower()}"
+        for task in ("HalfCheetah", "Hopper", "Swimmer", "Walker2d", "Humanoid", "Ant")
     }
 )
-"""The six tasks of Ivanov et al., Figure 4, and the baseline of ours that stands for each."""
+"""The six tasks of Ivanov et al., Figure 4, and our baseline of each."""
 
 COST_POLICIES = GRID[: len(GRID) // len(TASKS)]
 """One task's five algorithms: what an action costs depends on the network's shape."""
