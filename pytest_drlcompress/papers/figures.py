@@ -55,7 +55,13 @@ def _sparsity(measured: Measured, panels: Mapping[str, str], levels: Sequence[in
         axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
     for axis in axes:  # those that are left
         axis.set_axis_off()
-    figure.axes[0].legend(fontsize="small")
+    # not every panel has every line
+    labels = {
+        label: handle
+        for axis in figure.axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.axes[0].legend(labels.values(), labels.keys(), fontsize="small")
     return figure
 
 
@@ -141,7 +147,7 @@ _DRAWN: Mapping[str, Callable[[Measured], Figure]] = {
     **{
         name: partial(
             _sparsity,
-            panels={game.capitalize(): game_id(game, network) for game in GAMES},
+            panels={game: game_id(game, network) for game in GAMES},
             levels=LEVELS[:-1],
         )
         for name, network in NETWORKS.items()

@@ -16,7 +16,7 @@ SAC: Mapping[str, int] = MappingProxyType(
 DQN: Mapping[str, tuple[int, int]] = MappingProxyType({"cnn": (80, 95), "resnet": (95, 98)})
 """Section 4, Figures 5 and 6: what all games take with int8, and what the easy ones do."""
 
-EASY_GAMES = ("pong", "tutankham")
+EASY_GAMES = ("Pong", "Tutankham")
 
 
 def ivanov_claims(measured: Measured) -> list[Claim]:
@@ -51,7 +51,7 @@ def _games(measured: Measured) -> Iterator[Claim]:
         every, easy = DQN[network]
         text = (
             f"DQN ({network}) keeps its return at {every} % zeros with int8 on every game, at"
-            f" {easy} % on {' and '.join(map(str.capitalize, EASY_GAMES))}"
+            f" {easy} % on {' and '.join(EASY_GAMES)}"
         )
         theirs = f"{smaller(every / 100):.0f}x, {smaller(easy / 100):.0f}x smaller"
         asked = {

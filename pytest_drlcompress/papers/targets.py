@@ -35,7 +35,7 @@ COST_POLICIES = GRID[: len(GRID) // len(TASKS)]
 COST_RECIPES = ("fp32", "ptdq", "ptsq", *(f"l2@{ratio}" for ratio in PRUNED))
 """By L2 alone: the norm decides which channels go, not how many."""
 
-GAMES = ("pong", "boxing", "crazyclimber", "tutankham")
+GAMES = ("Pong", "Boxing", "CrazyClimber", "Tutankham")
 NETWORKS: Mapping[str, str] = MappingProxyType(
     {"ivanov-figure5": "cnn", "ivanov-figure6": "resnet"}
 )
@@ -108,7 +108,7 @@ def _targets() -> Iterator[Target]:
 
 def game_id(game: str, network: str) -> str:
     """The baseline of an Atari game, whether or not it exists."""
-    return f"dqn-{game}-{network}"
+    return f"dqn-{game.lower()}-{network}"
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType({target.name: target for target in _targets()})
