@@ -103,15 +103,23 @@ class WorkerProcess:
                 process_group=0,  # Ctrl-C in a terminal goes to the parent alone
             )
         self._process, self._outbox = process, queue.SimpleQueue()
-        for target, arguments in (
-            (_deliver, (ours, self._outbox)),
-            (self._relay, (process, ours)),
-        ):
-            threading.Thread(target=target, args=arguments, daemon=True).start()
+        outbox = self._outbox
+        delivery = threading.Thread(target=_deliver, args=(ours, outbox), daemon=True)
+        delivery.start()
 
-    def _relay(self, process: "subprocess.Popen[bytes]", connection: Channel) -> None:
+        def relay() -> None:
+            with ours:
+                self._relay(ours)
+                # not closed under a send: that would raise something else than an OSError
+                outbox.put(None)
+                delivery.join()
+            self._report_death(process)
+
+        threading.Thread(target=relay, daemon=True).start()
+
+    def _relay(self, connection: Channel) -> None:
         stocked = 0
-        with connection, contextlib.suppress(EOFError, OSError):
+        with contextlib.suppress(EOFError, OSError):
             while True:
                 number, message = connection.recv()
                 if message is _Signal.IDLE:
@@ -127,6 +135,8 @@ class WorkerProcess:
                     self._send("seed", share.take(), number)
                 elif message is not _Signal.IDLE:
                     share.emit(message)
+
+    def _report_death(self, process: "subprocess.Popen[bytes]") -> None:
         code, share = process.wait(), self._share
         if share is not None and self._process is process:
             share.emit(EpisodeError(f"a worker process died ({_cause(code)}); see its output"))
