@@ -84,7 +84,6 @@ class WorkerProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        self._outbox.put(None)
         self._finished = self._number
 
     def _start(self) -> None:
