@@ -15,7 +15,7 @@ from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import ZeroActor, rollout
 
 BUSY = """
-import json, os, sys
+import contextlib, json, os, sys
 from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_info
@@ -44,10 +44,12 @@ class Multiplying(gym.Env):
 
 
 def seconds():
-    tasks = Path('/proc/self/task').iterdir()
-    fields = {task.name: (task / 'stat').read_text().rsplit(') ', 1)[1].split() for task in tasks}
-    ticks = os.sysconf('SC_CLK_TCK')
-    return {name: (int(f[11]) + int(f[12])) / ticks for name, f in fields.items()}
+    ticks, found = os.sysconf('SC_CLK_TCK'), {}
+    for task in Path('/proc/self/task').iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            fields = (task / 'stat').read_text().rsplit(') ', 1)[1].split()
+            found[task.name] = (int(fields[11]) + int(fields[12])) / ticks
+    return found
 
 
 gym.register('drlcTests/Multiplying-v0', Multiplying, disable_env_checker=True)
