@@ -165,10 +165,10 @@ class TestPerturbed:
             """
             import pytest
 
-            @pytest.mark.drlcompress(perturb="friction=0.9")
+            @pytest.mark.drlcompress(perturb="mass=1.3,action_noise=0.1")
             @pytest.mark.parametrize("variant", ["fp32"], indirect=True)
             def test_mine(retention):
-                assert retention.measure().gate == "retention under friction=0.9"
+                assert retention.measure().gate == "retention under mass=1.3,action_noise=0.1"
             """
         )
         suites.runpytest(test, *self.ARGUMENTS[1:]).assert_outcomes(passed=1)

@@ -36,7 +36,7 @@ hyperparameters = {n_steps = 64, batch_size = 64, n_critic_updates = 2}
 [tiny-sac]
 algorithm = "sac"
 environment = "Pendulum-v1"
-steps = 600
+steps = 400
 segment = 100
 normalize = true
 net_arch = [16, 16]
@@ -50,7 +50,7 @@ def command(folder, *arguments):
     return [
         sys.executable, "-m", "pytest_drlcompress", "train", *arguments,
         "--recipes", str(folder / "recipes.toml"),
-        "--work", str(folder / "work"), "--out", str(folder / "out"),
+        "--work", str(folder / "work"), "--out", str(folder / "out"), "--episodes=20",
     ]  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def result(folder, baseline):
     return state, load_file(folder / "work" / baseline / "best" / "policy.safetensors")
 
 
-@pytest.mark.parametrize(("baseline", "kills"), [("tiny-trpo", 1), ("tiny-sac", 3)])
+@pytest.mark.parametrize(("baseline", "kills"), [("tiny-trpo", 1), ("tiny-sac", 2)])
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, baseline, kills):
     folders = tmp_path / "whole", tmp_path / "killed"
     for folder in folders:
@@ -96,7 +96,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, baseline, kills):
     ended = [train(folder, baseline) for folder in folders]
     states, weights = zip(*(result(folder, baseline) for folder in folders), strict=True)
     assert states[0] == states[1]
-    assert len(states[0]["curve"]) == {"tiny-trpo": 3, "tiny-sac": 6}[baseline]
+    assert len(states[0]["curve"]) == {"tiny-trpo": 3, "tiny-sac": 4}[baseline]
     assert weights[0].keys() == weights[1].keys()
     for name, array in weights[0].items():
         assert (array == weights[1][name]).all(), name
