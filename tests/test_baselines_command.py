@@ -11,7 +11,13 @@ from baseline_copies import BASELINES, copy_baseline
 
 from conftest import ROOT
 from pytest_drlcompress.__main__ import main
-from pytest_drlcompress.baselines.record import FAILURE, rate, read_baseline_record
+from pytest_drlcompress.baselines.record import (
+    FAILURE,
+    current_versions,
+    rate,
+    read_baseline_record,
+    same_environment,
+)
 from pytest_drlcompress.core.files import write_json
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.episodes import Episode
@@ -218,6 +224,26 @@ def test_measuring_again_keeps_the_policy_and_its_verdicts(capsys, monkeypatch, 
     assert np.allclose(measured.reference.mean, before["reference"]["mean"], rtol=0.01)
     assert [episode.length for episode in measured.episodes] == [1000] * 20
     assert "was 0.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("env", "changed", "same"),
+    [
+        ("Hopper-v5", {}, True),
+        ("Hopper-v5", {"mujoco": "1.0"}, False),
+        ("Hopper-v5", {"gymnasium": "1.0"}, False),
+        ("Hopper-v5", {"gymnasium": None}, False),
+        ("Hopper-v5", {"ale-py": "0.1", "torch": "2.0"}, True),
+        ("CartPole-v1", {"mujoco": None}, True),
+        ("ALE/Pong-v5:preprocessing=gymnasium", {"mujoco": "1.0"}, True),
+        ("ALE/Pong-v5:preprocessing=gymnasium", {"ale-py": "0.1"}, False),
+    ],
+)
+def test_only_what_steps_an_environment_makes_its_returns_others(env, changed, same):
+    spec = EnvSpec.parse(env)
+    recorded = {**current_versions(spec), **changed}
+    recorded = {name: version for name, version in recorded.items() if version is not None}
+    assert same_environment(recorded, spec) is same
 
 
 @pytest.mark.parametrize(

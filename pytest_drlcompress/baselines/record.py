@@ -6,7 +6,6 @@ A training whose policy is not competent leaves no policy, which a gate would ju
 
 import contextlib
 import hashlib
-import importlib.metadata
 import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -126,7 +125,7 @@ def measure_again(
     kept = None
     with contextlib.suppress(BaselineError):  # measuring again is the remedy
         old = read_baseline_record(folder)
-        if old.episodes and same_environment(old.versions):
+        if old.episodes and same_environment(old.versions, EnvSpec.parse(facts["environment"])):
             kept = old
     return _record(
         folder,
@@ -269,16 +268,16 @@ def current_versions(env: EnvSpec | None = None) -> dict[str, str]:
     return {**versions_of((*_VERSIONED, *emulator)), "python": platform.python_version()}
 
 
-def same_environment(recorded: Mapping[str, str]) -> bool:
-    """Whether returns of these versions may be held against returns measured now."""
-    decisive = {"gymnasium", "mujoco", "ale-py"} & set(recorded)
-    try:
-        here = {name: importlib.metadata.version(name) for name in decisive}
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return {"gymnasium", "mujoco"} <= decisive and all(
-        recorded[name] == version for name, version in here.items()
-    )
+def same_environment(recorded: Mapping[str, str], env: EnvSpec) -> bool:
+    """Whether returns of ``env`` with these versions may be held against returns measured now.
+
+    What stepped none of its episodes does not count: MuJoCo in an Atari game, or where it was not
+    installed when they were recorded.
+    """
+    simulator = "ale-py" if env.atari else "mujoco"
+    here = versions_of(("gymnasium", simulator))
+    decisive = {"gymnasium", *({simulator} & set(recorded))}
+    return all(name in here and recorded.get(name) == here[name] for name in decisive)
 
 
 def _keep_failure(

@@ -155,7 +155,9 @@ class LoadedPolicy:
     def has_reference(self, perturb: str) -> bool:
         """Whether the record holds what ``reference`` gives."""
         record = self.record
-        return record is not None and not perturb and same_environment(record.versions)
+        if record is None or perturb:
+            return False
+        return same_environment(record.versions, self.policy.env)
 
     def controller_of(self, artifact: Artifact) -> Controller:
         """What runs ``artifact``.

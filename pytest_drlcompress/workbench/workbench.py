@@ -135,7 +135,7 @@ class Workbench:
         if not (folder / RECORD).is_file():
             return LoadedPolicy(policy, None, None, self.tools)
         record = read_baseline_record(folder)
-        if not same_environment(record.versions):
+        if not same_environment(record.versions, policy.env):
             self._on_note(
                 f"{policy.id} was recorded with other versions of its environment, so its own"
                 " returns are measured again; `baselines --measure` records them"
