@@ -221,6 +221,21 @@ def test_equalizing_keeps_the_function(kind):
     assert torch.allclose(actual, expected, atol=1e-4)
 
 
+def test_a_unit_that_hardly_ever_acts_does_not_set_its_layers_range():
+    network, observations = make_policy("relu").network, Samples().sample(500)
+    linear = [layer for layer in network if isinstance(layer, nn.Linear)]
+    rare = linear[1]
+    with torch.no_grad():
+        values = network[: list(network).index(rare) + 1](torch.from_numpy(observations))
+        # a unit that is active in one observation of 500, by next to nothing
+        rare.bias[0] -= values[:, 0].max() - 1e-6
+    expected = network(torch.from_numpy(observations))
+    equalized = equalize_network(network, observations)
+    rows = [layer for layer in equalized if isinstance(layer, nn.Linear)][1].weight.abs().amax(1)
+    assert rows[0] <= rows[1:].max() * 1.001
+    assert torch.allclose(equalized(torch.from_numpy(observations)), expected, atol=1e-4)
+
+
 def test_distillation_keeps_the_best_weights():
     student, inputs = nn.Linear(3, 1), torch.randn(200, 3)
     before = nn.functional.mse_loss(student(inputs[-40:]), torch.zeros(40, 1)).item()

@@ -38,6 +38,8 @@ from pytest_drlcompress.onnx_graph.placement import only_weights, read_placement
 from pytest_drlcompress.policies.network import Scale
 
 _CALIBRATION = 2048
+_OFTEN = 0.01
+"""Share of the observations in which a unit must be active to have a say in its layer's range."""
 
 
 def _qat(network: nn.Module, step: Step, observations: Observations) -> Result:
@@ -125,25 +127,41 @@ def equalize_network(network: nn.Module, observations: NDArray[Any]) -> nn.Modul
                 and position - previous == 2
                 and type(layers[previous + 1]) is nn.ReLU
             ):
-                scale = _even_out(inputs[position], after, 0.5)
+                scale = _scales(inputs[position], after, 0.5)
+                scale = _within_reach(scale, inputs[position], before)
+                after.weight.mul_(scale)
                 before.weight.div_(scale[:, None])
                 if before.bias is not None:
                     before.bias.div_(scale)
         first = layers[linear[0]]
         assert isinstance(first, nn.Linear)
-        scale = _even_out(inputs[linear[0]], first, STRENGTH)
+        scale = _scales(inputs[linear[0]], first, STRENGTH)
+        first.weight.mul_(scale)
         scaling = Scale(scale.numel())
         scaling.factor.copy_(1 / scale)
     layers.insert(linear[0], scaling)
     return nn.Sequential(*layers).eval()
 
 
-def _even_out(inputs: Tensor, layer: nn.Linear, strength: float) -> Tensor:
-    """Multiply ``layer``'s columns by the scales that its inputs are to be divided by."""
+def _scales(inputs: Tensor, layer: nn.Linear, strength: float) -> Tensor:
+    """What to divide ``layer``'s ``inputs`` by, and to multiply its columns by."""
     span, weight = inputs.abs().amax(0), layer.weight.abs().amax(0)
-    scale = torch.from_numpy(migration(span.numpy(), weight.numpy(), strength))
-    layer.weight.mul_(scale)
-    return scale
+    return torch.from_numpy(migration(span.numpy(), weight.numpy(), strength))
+
+
+def _within_reach(scale: Tensor, units: Tensor, before: nn.Linear) -> Tensor:
+    """``scale``, larger for units that hardly ever act where they would set ``before``'s range.
+
+    ``units`` are the activations that ``before``'s rows lead to. One that is active in one
+    observation of 2,048, and barely, has a span of next to nothing: its row, divided by that,
+    came to 9 times the largest of the others, and 7 of 10 of the layer's weights rounded to zero.
+    """
+    often = (units > 0).float().mean(0) >= _OFTEN
+    if not bool(often.any()):
+        return scale
+    rows = before.weight.abs().amax(1)
+    reach = (rows / scale)[often].amax()
+    return torch.where(often, scale, torch.maximum(scale, rows / reach))
 
 
 def _bits(step: Step) -> tuple[int, int]:
