@@ -236,6 +236,18 @@ def test_a_unit_that_hardly_ever_acts_does_not_set_its_layers_range():
     assert torch.allclose(equalized(torch.from_numpy(observations)), expected, atol=1e-4)
 
 
+def test_a_layer_whose_weights_are_only_of_units_that_hardly_ever_act_is_equalized():
+    network, observations = make_policy("relu").network, Samples().sample(500)
+    inputs = torch.from_numpy(observations)
+    layer = [layer for layer in network if isinstance(layer, nn.Linear)][1]
+    with torch.no_grad():
+        layer.weight[1:] = 0  # the others act by their biases alone
+        layer.bias[1:] = 1
+        layer.bias[0] -= network[: list(network).index(layer) + 1](inputs)[:, 0].max() - 1e-6
+    expected = network(inputs)
+    assert torch.allclose(equalize_network(network, observations)(inputs), expected, atol=1e-4)
+
+
 def test_distillation_keeps_the_best_weights():
     student, inputs = nn.Linear(3, 1), torch.randn(200, 3)
     before = nn.functional.mse_loss(student(inputs[-40:]), torch.zeros(40, 1)).item()

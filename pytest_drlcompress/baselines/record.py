@@ -276,8 +276,8 @@ def same_environment(recorded: Mapping[str, str], env: EnvSpec) -> bool:
     """
     simulator = "ale-py" if env.atari else "mujoco"
     here = versions_of(("gymnasium", simulator))
-    decisive = {"gymnasium", *({simulator} & set(recorded))}
-    return all(name in here and recorded.get(name) == here[name] for name in decisive)
+    decisive = {"gymnasium"} | ({simulator} & recorded.keys())
+    return all(recorded.get(name) == here.get(name) for name in decisive)
 
 
 def _keep_failure(

@@ -157,10 +157,10 @@ def _within_reach(scale: Tensor, units: Tensor, before: nn.Linear) -> Tensor:
     came to 9 times the largest of the others, and 7 of 10 of the layer's weights rounded to zero.
     """
     often = (units > 0).float().mean(0) >= _OFTEN
-    if not bool(often.any()):
-        return scale
     rows = before.weight.abs().amax(1)
-    reach = (rows / scale)[often].amax()
+    reach = torch.where(often, rows / scale, 0).amax()
+    if reach == 0:  # no unit acts often, or only by their biases: there is no range to keep to
+        return scale
     return torch.where(often, scale, torch.maximum(scale, rows / reach))
 
 
