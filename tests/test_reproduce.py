@@ -191,6 +191,32 @@ def test_a_table_from_scratch_and_again(project, capsys):
     assert store.get(cell, {**stored, "policy_sha256": "other"}) is None
 
 
+def test_figures_of_a_replaced_policy_are_left_out_and_named(project, capsys):
+    show = ["reproduce", "lu-table1", "--show"]
+    record = json.loads((project / "baselines/trpo-hopper/baseline.json").read_text())
+    ours = {**head("trpo-hopper"), "variants": {"ptdq": variant(0.973)}}
+    (project / "results").mkdir()
+    path = project / "results/trpo-hopper.json"
+    path.write_text(json.dumps({**ours, "policy_sha256": record["sha256"]}))
+    assert main(show) == 0
+    printed = capsys.readouterr()
+    assert "0.973" in printed.out
+    assert printed.err == ""
+    for replaced in (ours, {"policy": "trpo-hopper", "policy_sha256": "", "absent": "not trained"}):
+        path.write_text(json.dumps(replaced))
+        assert main(show) == 0
+        printed = capsys.readouterr()
+        assert "| `trpo-hopper` | - " in printed.out
+        assert "left out: results/trpo-hopper.json is of an earlier trpo-hopper" in printed.err
+    # a baseline that is not here may have been measured elsewhere
+    (project / "baselines/trpo-hopper/baseline.json").unlink()
+    path.write_text(json.dumps(ours))
+    assert main(show) == 0
+    printed = capsys.readouterr()
+    assert "0.973" in printed.out
+    assert printed.err == ""
+
+
 def test_recipes_of_a_table_are_chosen(project, capsys):
     arguments = ["reproduce", "lu-table1", "--policy", "trpo-hopper", "--max-episodes", "8"]
     assert main([*arguments, "--recipe", "ptsq", "--recipe", "ptdq"]) == 0

@@ -13,6 +13,7 @@ import pytest
 from zoo import zoo_path
 
 from pytest_drlcompress.environments.gymnasium import GymnasiumEngine, GymnasiumVectorEnv
+from pytest_drlcompress.environments.making import quiet_mujoco
 from pytest_drlcompress.environments.mujoco import engine as mujoco_engine
 from pytest_drlcompress.environments.mujoco import vector_env as mujoco_vector_env
 from pytest_drlcompress.environments.mujoco.engine import mujoco_setup
@@ -258,6 +259,7 @@ def test_nothing_is_printed_about_the_models(capfd, tmp_path, monkeypatch):
     """HalfCheetah's model file has a deprecated attribute; MuJoCo would also write a log file."""
     monkeypatch.chdir(tmp_path)
     spec = EnvSpec.parse("HalfCheetah-v5")
+    assert spec.spaces  # the first that a run asks for
     mujoco_setup(spec, UNPERTURBED)
     GymnasiumVectorEnv(spec, 2).close()
     assert "settotalmass" not in "".join(capfd.readouterr())
@@ -269,7 +271,7 @@ def test_the_handler_of_the_user_stays():
     seen = []
     mujoco.set_mju_user_warning(seen.append)
     try:
-        with mujoco_engine.quiet_mujoco():
+        with quiet_mujoco():
             assert mujoco.get_mju_user_warning() == seen.append
         assert mujoco.get_mju_user_warning() == seen.append
     finally:

@@ -6,6 +6,7 @@ last one ended, and measures again what no longer holds (another policy, another
 
 import argparse
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,12 +72,29 @@ def run(arguments: argparse.Namespace) -> int:
     store = Store(arguments.results)
     store.read()  # a file that cannot be read is said before anything runs
     failed = 0 if arguments.show else _measure(arguments, targets, store)
-    measured = Measured(store.read())
+    measured = Measured(_of_today(store, arguments.baselines))
     for target in targets:
         print("\n" + "\n".join(section(measured, target)))
     if arguments.page is not None:
         _write_page(arguments.page, measured)
     return int(failed > 0)
+
+
+def _of_today(store: "Store", baselines: Path) -> dict[str, dict[str, Any]]:
+    """What is stored, without the figures of a policy that its baseline has since replaced."""
+    from pytest_drlcompress.policies.load import baseline_ids
+    from pytest_drlcompress.policies.record_file import read_record
+
+    stored = store.read()
+    for policy in stored.keys() & set(baseline_ids(baselines)):
+        if stored[policy].get("policy_sha256") != read_record(baselines / policy)["sha256"]:
+            print(
+                f"left out: {store.folder / policy}.json is of an earlier {policy}; measure it"
+                f" again: python -m pytest_drlcompress reproduce --all --policy {policy}",
+                file=sys.stderr,
+            )
+            del stored[policy]
+    return stored
 
 
 def _targets(names: Sequence[str], *, everything: bool, show: bool) -> list[Target]:

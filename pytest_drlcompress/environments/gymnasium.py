@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_drlcompress.core.errors import EpisodeError
-from pytest_drlcompress.environments.mujoco.engine import quiet_mujoco
 from pytest_drlcompress.environments.parts import pack
 from pytest_drlcompress.environments.perturbation import UNPERTURBED, Perturbation
 from pytest_drlcompress.environments.spec import EnvSpec
@@ -52,10 +51,9 @@ class GymnasiumVectorEnv:
         prepare: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] = lambda env: env,
     ) -> None:
         self.slots = slots
-        with quiet_mujoco():
-            self._envs = [prepare(spec.make()) for _ in range(slots)]
-            shape, dtype, action = spec.spaces
-            self._parts = spec.parts
+        self._envs = [prepare(spec.make()) for _ in range(slots)]
+        shape, dtype, action = spec.spaces
+        self._parts = spec.parts
         self.observations: NDArray[Any] = np.zeros((slots, *shape), dtype)
         self.failures: dict[int, EpisodeError] = {}
         self._integer = action.discrete and not action.shape

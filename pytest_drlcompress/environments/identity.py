@@ -24,7 +24,6 @@ import numpy as np
 
 from pytest_drlcompress.environments.engines import OUR_ENGINES, Engines
 from pytest_drlcompress.environments.modules import Modules, NoSourceError
-from pytest_drlcompress.environments.mujoco.engine import quiet_mujoco
 from pytest_drlcompress.environments.spec import EnvSpec
 
 
@@ -42,8 +41,7 @@ def identify(spec: EnvSpec, engines: Engines = OUR_ENGINES) -> Identity:
     Raises:
         EnvironmentSpecError: the environment cannot be made.
     """
-    with quiet_mujoco():
-        env = spec.make()
+    env = spec.make()
     try:
         facts = _Facts().of(spec, env, engines)
     except NoSourceError as error:

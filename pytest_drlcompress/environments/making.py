@@ -1,7 +1,9 @@
 """Gymnasium environments by name, in wrappers by name, and with padded observations."""
 
+import contextlib
 import importlib
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +17,29 @@ WRAPPER = re.compile(r"(?P<module>[\w.]+):(?P<name>\w+)(?:\((?P<arguments>.*)\))
 """``package.module:Wrapper(key=value)``, the arguments left out where there are none."""
 
 
+@contextlib.contextmanager
+def quiet_mujoco() -> Iterator[None]:
+    """Keep MuJoCo's warnings about its own model files off stderr and out of MUJOCO_LOG.TXT.
+
+    A handler that was set before stays in place.
+    """
+    try:
+        import mujoco  # type: ignore[import-untyped]
+    except ImportError:
+        yield
+        return
+    get: Callable[[], Any] | None = getattr(mujoco, "get_mju_user_warning", None)
+    if get is None or get() is not None:
+        yield
+        return
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(None)
+
+
+@quiet_mujoco()
 def make_env(env_id: str, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
     """A registered environment, or what ``package.module:factory`` returns.
 

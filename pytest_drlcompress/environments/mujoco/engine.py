@@ -7,7 +7,7 @@ before it is used. Whatever is not equal is stepped by Gymnasium itself, and the
 
 import contextlib
 import importlib.metadata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +66,7 @@ def mujoco_setup(spec: EnvSpec, perturbation: Perturbation) -> "MujocoSetup":
         NotProvenError: Gymnasium has to step this environment itself.
         EnvironmentSpecError: it cannot be made.
     """
-    with quiet_mujoco():
-        env = replace(spec, pad_observation=0, time_feature=0).make()
+    env = replace(spec, pad_observation=0, time_feature=0).make()
     with contextlib.closing(env):
         maker = _maker(env)
         _check_versions()
@@ -109,25 +108,6 @@ def first_difference(setup: "MujocoSetup", env: gym.Env[Any, Any]) -> str:
             if over[0]:
                 break
     return ""
-
-
-@contextlib.contextmanager
-def quiet_mujoco() -> Iterator[None]:
-    """Keep MuJoCo's warnings about its own model files off stderr and out of MUJOCO_LOG.TXT.
-
-    A handler that was set before stays in place.
-    """
-    import mujoco  # type: ignore[import-untyped]
-
-    get: Callable[[], Any] | None = getattr(mujoco, "get_mju_user_warning", None)
-    if get is None or get() is not None:
-        yield
-        return
-    mujoco.set_mju_user_warning(lambda message: None)
-    try:
-        yield
-    finally:
-        mujoco.set_mju_user_warning(None)
 
 
 def _maker(env: gym.Env[Any, Any]) -> Maker:
