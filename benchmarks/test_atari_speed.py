@@ -27,7 +27,7 @@ from pytest_drlcompress.environments.atari.vector import make_vector
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.executors.base import LEAST_SLOTS
 from pytest_drlcompress.evaluation.rollout import rollout
-from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.runtime.onnxruntime import OnnxController
 from pytest_drlcompress.training.image_networks import greedy, make_image_network
 

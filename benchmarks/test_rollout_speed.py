@@ -29,7 +29,7 @@ from pytest_drlcompress.environments.mujoco.engine import quiet_mujoco
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.executors.local import WorkerPool
 from pytest_drlcompress.evaluation.rollout import SLOTS, rollout
-from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.policies.network import squash_layers
 from pytest_drlcompress.runtime.onnxruntime import OnnxController
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from pytest_drlcompress.environments.spec import EnvSpec
     from pytest_drlcompress.evaluation.rollout import RandomActor, ZeroActor, rollout
     from pytest_drlcompress.frontier.search import find_smallest
-    from pytest_drlcompress.onnx_graph.export import export_onnx
     from pytest_drlcompress.plugin.gate import Gate
+    from pytest_drlcompress.policies.export import export_onnx
     from pytest_drlcompress.policies.loader import PolicyLoader
     from pytest_drlcompress.policies.policy import Policy
     from pytest_drlcompress.policies.store import load_policy
@@ -72,7 +72,7 @@ _HOMES = {
     "builtin_registry": "compression.registry",
     "default_settings": "core.settings",
     "engine_choice": "environments.engines",
-    "export_onnx": "onnx_graph.export",
+    "export_onnx": "policies.export",
     "export_sparse": "compression.in_training.export",
     "find_smallest": "frontier.search",
     "load_policy": "policies.store",

@@ -22,7 +22,7 @@ import pytest_drlcompress.reporting.terminal
 import pytest_drlcompress.reporting.write
 import pytest_drlcompress.workbench.workbench
 from pytest_drlcompress.gates.kinds import GATE_KINDS
-from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.onnx_graph.export import trace_onnx
 
 pytest_drlcompress.compression.registry.builtin_registry()  # imports every step
 for kind in GATE_KINDS:
@@ -59,7 +59,7 @@ def _not_in_ci(monkeypatch):
 @pytest.fixture(scope="session")
 def exporter():
     """torch imports parts of its exporter at the first export; see the imports above."""
-    export_onnx(torch.nn.Sequential(torch.nn.Linear(2, 1)), (2,), np.dtype(np.float32))
+    trace_onnx(torch.nn.Sequential(torch.nn.Linear(2, 1)), (2,), np.dtype(np.float32))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pytest_drlcompress.compression.quantization.post_training import quantize_s
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.measurement.activations import live_activation_bytes, peak_activation_bytes
-from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.policies.export import export_onnx
 from tests.samples import Samples
 
 FLOAT = np.dtype(np.float32)

@@ -17,7 +17,7 @@ from pytest_drlcompress.core.errors import EnvironmentSpecError, PolicyError
 from pytest_drlcompress.environments.atari.vector import MISSING, register_games
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import rollout
-from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.policies.onnx_file import load_onnx
 from pytest_drlcompress.policies.sb3.load import load_sb3
 from pytest_drlcompress.training.image_networks import greedy, make_image_network

@@ -9,7 +9,7 @@ import torch
 from onnx import numpy_helper
 
 from conftest import ROOT
-from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.policies.store import load_network
 
 RETENTION = "suites/test_return_retention.py"

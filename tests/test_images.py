@@ -18,8 +18,8 @@ from pytest_drlcompress.compression.step import Result
 from pytest_drlcompress.core.errors import PolicyError, RecipeError
 from pytest_drlcompress.environments.action import ActionSpec
 from pytest_drlcompress.measurement.attribution import attribute_error
-from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.onnx_graph.kernels import executed_kernels
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.policies.network import build, describe
 from pytest_drlcompress.policies.store import load_network, save_network
 from pytest_drlcompress.runtime.factory import make_runtime

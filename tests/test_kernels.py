@@ -7,12 +7,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from conftest import ROOT
 from pytest_drlcompress.compression.quantization.post_training import quantize_statically
-from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.onnx_graph.kernels import (
     contains_quantization,
     executed_kernels,
     in_fp32_although_quantized,
 )
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.policies.store import load_network
 
 RNG = np.random.default_rng(0)

@@ -24,7 +24,7 @@ from pytest_drlcompress.environments.recorded import (
     probe_part,
     read_recording,
 )
-from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.runtime.onnxruntime import OnnxController
 from pytest_drlcompress.workbench.workbench import Workbench
 

@@ -11,12 +11,12 @@ from torch import nn
 
 from pytest_drlcompress.compression.quantization.packed import PackedWeight, pack, write_packed
 from pytest_drlcompress.core.errors import RecipeError
-from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.onnx_graph.kernels import (
     contains_quantization,
     executed_kernels,
     in_fp32_although_quantized,
 )
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.runtime.onnxruntime import OnnxController
 
 RNG = np.random.default_rng(0)

@@ -35,7 +35,7 @@ from pytest_drlcompress.core.errors import PolicyError
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import rollout
 from pytest_drlcompress.measurement.action_error import compare_actions
-from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.policies.network import build, describe
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.policies.sb3.load import load_sb3

@@ -19,9 +19,10 @@ from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.compression.step import Result, StepKind
 from pytest_drlcompress.core.errors import PolicyError, RecipeError
 from pytest_drlcompress.measurement.action_error import measure_action_error
-from pytest_drlcompress.onnx_graph.export import export_onnx, export_program
+from pytest_drlcompress.onnx_graph.export import export_program
 from pytest_drlcompress.onnx_graph.kernels import executed_kernels
 from pytest_drlcompress.onnx_graph.placement import read_placement, write_arrays
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.policies.network import clip_layer, normalize_layer, squash_layers
 from pytest_drlcompress.policies.policy import Policy
 from pytest_drlcompress.runtime.onnxruntime import OnnxController

@@ -21,7 +21,7 @@ from pytest_drlcompress.core.errors import (
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.retention import RetentionSettings, episode_seeds, judge
 from pytest_drlcompress.evaluation.rollout import ZeroActor, rollout
-from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.policies.store import load_policy
 
 ray = pytest.importorskip("ray", reason="needs pytest-drlcompress[ray]")

@@ -25,7 +25,7 @@ from pytest_drlcompress.environments.perturbation import Perturbation
 from pytest_drlcompress.environments.recorded import read_recording
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import rollout
-from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.policies.network import build, describe
 from pytest_drlcompress.policies.onnx_file import load_onnx
 from pytest_drlcompress.policies.onnx_interface import Interface

@@ -12,8 +12,8 @@ from pytest_drlcompress.compression.quantization.post_training import quantize_s
 from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.compression.registry import builtin_registry
 from pytest_drlcompress.measurement.size import measure_size, strip
-from pytest_drlcompress.onnx_graph.export import export_onnx
 from pytest_drlcompress.onnx_graph.weights import layer_weights
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.runtime.onnxruntime import OnnxController
 from tests.samples import Samples
 

@@ -147,7 +147,7 @@ def test_the_artifact_is_the_original_without_its_least_channels(p):
 
 @pytest.mark.parametrize("make", [mlp, nature, Dueling, Residual])
 def test_the_onnx_file_gives_the_pruned_modules_actions(make):
-    from pytest_drlcompress.onnx_graph.export import export_onnx
+    from pytest_drlcompress.policies.export import export_onnx
 
     network = make()
     shape, kind = {mlp: ((11,), "f4"), nature: ((2, 44, 44), "u1")}.get(make, ((4,), "f4"))

@@ -18,7 +18,7 @@ from pytest_drlcompress.compression.recipe import parse_recipe
 from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import RandomActor, rollout
-from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.policies.network import describe
 from pytest_drlcompress.policies.store import load_network
 from pytest_drlcompress.training import train as training

@@ -151,7 +151,7 @@ def _record(
     kept: BaselineRecord | None = None,
 ) -> BaselineRecord:
     """Measure what ``kept`` lacks and write; the weights too, unless they are stored already."""
-    from pytest_drlcompress.onnx_graph.export import export_onnx
+    from pytest_drlcompress.policies.export import export_onnx
     from pytest_drlcompress.policies.store import WEIGHTS, load_policy, network_bytes
 
     env = EnvSpec.parse(facts["environment"])

@@ -28,7 +28,7 @@ def export_policy(policy: Policy) -> Artifact:
     """
     if isinstance(policy.source, bytes):
         return Artifact(policy.source, policy.id, "fp32")
-    from pytest_drlcompress.onnx_graph.export import export_onnx
+    from pytest_drlcompress.policies.export import export_onnx
 
     shape, dtype, _ = policy.env.spaces
     return Artifact(export_onnx(policy.network, shape, dtype), policy.id, "fp32", _versions())
@@ -101,7 +101,7 @@ def compress(
         if "export" in levels:
             model = copy.deepcopy(start.network)  # that step makes the ONNX bytes itself
         else:
-            from pytest_drlcompress.onnx_graph.export import export_onnx
+            from pytest_drlcompress.policies.export import export_onnx
 
             shape, dtype, _ = policy.env.spaces
             model = export_onnx(start.network, shape, dtype)

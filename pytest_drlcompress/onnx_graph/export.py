@@ -1,4 +1,4 @@
-"""From a torch network to the bytes of an ONNX model with a free batch dimension."""
+"""From a torch network to the bytes of an ONNX model, by torch's exporter."""
 
 import contextlib
 import io
@@ -20,18 +20,15 @@ OPSET = 21
 """The first opset with 4-bit integer types."""
 
 
-def export_onnx(
+def trace_onnx(
     network: nn.Module,
     observation_shape: tuple[int, ...],
     dtype: np.dtype[Any],
     states: Mapping[str, int] = NO_STATES,
 ) -> bytes:
-    """Export ``network``: input ``observation`` (batch, *observation_shape), output ``action``.
+    """``export_onnx`` of any network, by torch's exporter.
 
-    ``states`` are the widths of what it takes and gives back beside, by name: inputs ``h_in``
-    (batch, width) and outputs ``h_out`` for ``h``.
-    Image policies (``uint8`` observations) take ``uint8``; all others take float32, as SB3 does.
-    Linear layers stay whole, so that each becomes one Gemm.
+    Tensors bear the names of the values of ``export_program``.
 
     Raises:
         PolicyError: torch cannot export the network.
@@ -93,7 +90,7 @@ def export_program(
     dtype: np.dtype[Any],
     widths: Sequence[int] = (),
 ) -> tuple[torch.export.ExportedProgram, tuple[torch.Tensor, ...]]:
-    """The exported program behind ``export_onnx`` and its example inputs.
+    """The exported program behind ``trace_onnx`` and its example inputs.
 
     Raises:
         PolicyError: torch cannot trace the network.

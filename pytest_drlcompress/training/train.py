@@ -26,7 +26,7 @@ from torch import nn
 from pytest_drlcompress.core.errors import TrainingError
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import SLOTS, rollout
-from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.policies.network import Argmax
 from pytest_drlcompress.policies.record_file import RECORD
 from pytest_drlcompress.policies.sb3.live import extract_network

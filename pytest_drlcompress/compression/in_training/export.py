@@ -16,8 +16,9 @@ from pytest_drlcompress.compression.quantization.running_quantizer import Runnin
 from pytest_drlcompress.core.artifact import Artifact
 from pytest_drlcompress.core.errors import RecipeError
 from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.onnx_graph.export import export_onnx, export_program
+from pytest_drlcompress.onnx_graph.export import export_program
 from pytest_drlcompress.onnx_graph.placement import read_placement, write_arrays
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.policies.network import Scale
 
 _CALIBRATION = 512

@@ -33,8 +33,9 @@ from pytest_drlcompress.compression.quantization.quantizer import quantize
 from pytest_drlcompress.compression.recipe import Step
 from pytest_drlcompress.compression.step import Observations, Result, StepKind
 from pytest_drlcompress.core.errors import RecipeError
-from pytest_drlcompress.onnx_graph.export import export_onnx, export_program
+from pytest_drlcompress.onnx_graph.export import export_program
 from pytest_drlcompress.onnx_graph.placement import only_weights, read_placement, write_arrays
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.policies.network import Scale
 
 _CALIBRATION = 2048

@@ -15,7 +15,7 @@ from pytest_drlcompress.core.errors import PolicyError
 from pytest_drlcompress.environments.action import ActionSpec
 from pytest_drlcompress.environments.recorded import RecordedSpec
 from pytest_drlcompress.environments.spec import EnvSpec
-from pytest_drlcompress.onnx_graph.export import export_onnx
+from pytest_drlcompress.policies.export import export_onnx
 from pytest_drlcompress.policies.image_advice import image_advice
 from pytest_drlcompress.policies.network import ChannelsFirst, Pixels, Reshape, normalize_layer
 from pytest_drlcompress.policies.onnx_file import check_model
