@@ -51,15 +51,24 @@ def worker_pids(node=None) -> list[int]:
     return found
 
 
-def ray_processes() -> set[int]:
-    """The processes of every cluster on this machine."""
-    found = set()
+def orphans() -> set[int]:
+    """The processes of clusters on this machine that no pytest run, here or beside, still holds."""
+    parents, commands = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            command = (folder / "cmdline").read_bytes()
-            if command.startswith(b"ray::") or b"/ray/core/src/ray/" in command:
-                found.add(int(folder.name))
-    return found
+            commands[int(folder.name)] = (folder / "cmdline").read_bytes()
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            parents[int(folder.name)] = int(fields[1])
+
+    def held(pid: int) -> bool:
+        above = parents.get(pid)
+        return above is not None and (b"pytest" in commands.get(above, b"") or held(above))
+
+    return {
+        pid
+        for pid, command in commands.items()
+        if (command.startswith(b"ray::") or b"/ray/core/src/ray/" in command) and not held(pid)
+    }
 
 
 def raylet(node) -> int:

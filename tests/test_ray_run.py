@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("ray", reason="needs pytest-drlcompress[ray]")
 
-from ray_cluster import ray_processes, raylet, small_cluster
+from ray_cluster import orphans, raylet, small_cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -108,14 +108,14 @@ def test_every_node_dies(project, here):
 )
 def test_a_process_of_the_head_is_killed(project, here, process, why):
     """Ray itself would start another cluster, or end this process and its verdicts with it."""
-    before = ray_processes()
+    before = orphans()
     started = time.monotonic()
     ended, left = run(project, *ON_RAY, "--drlc-workers=1", KILL_MINE=process)
     assert time.monotonic() - started < 150
     one_clear_failure(ended, left, here, why)
     end = time.monotonic() + 15
-    while orphans := ray_processes() - before:
-        assert time.monotonic() < end, orphans
+    while left_over := orphans() - before:
+        assert time.monotonic() < end, left_over
         time.sleep(0.5)
 
 
