@@ -117,7 +117,7 @@ def _place(settings: Sequence[str], facts: Mapping[str, Any], *, same_source: bo
     if not same_source:
         return (
             "the fp32 policy that every recipe starts from is another: loading"
-            " (pytest_drlcompress.policies) or exporting it (pytest_drlcompress.onnx_graph.export)"
+            " (pytest_drlcompress.policies) or exporting it (pytest_drlcompress.policies.export)"
         )
     named = [s for s in facts["code"] if any(line.startswith(f"{s} ") for line in settings)]
     steps = ", ".join(f"{step} ({facts['code'][step]})" for step in named or facts["code"])

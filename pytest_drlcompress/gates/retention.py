@@ -17,12 +17,16 @@ from pytest_drlcompress.evaluation.retention import (
 from pytest_drlcompress.gates.budgets import Budgets
 from pytest_drlcompress.gates.diagnosis import hint
 from pytest_drlcompress.gates.kinds import RETENTION
+from pytest_drlcompress.gates.plan import plan_gate
 from pytest_drlcompress.workbench.candidate import Candidate
 
 NO_SIMULATOR = (
     "Recorded observations have no returns, and no environment was named: say --drlc-env where it"
     " can be stepped."
 )
+
+_MARGIN = 2
+"""More episodes than planned, since another processor's may decide that much later."""
 
 
 def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
@@ -51,7 +55,9 @@ def judge_retention(candidate: Candidate, budgets: Budgets) -> Verdict:
         reference = loaded.reference(perturb)
         seeds = episode_seeds(artifact.sha256, conditions, asked, asked.max_episodes)
         with gate_line(f"{candidate.policy} {candidate.id}") as line:
-            episodes = loaded.episodes(artifact, seeds, perturb, line.on_steps)
+            likely = plan_gate(candidate, limit).episodes
+            likely += max(_MARGIN, likely // 20)
+            episodes = loaded.episodes(artifact, seeds, perturb, line.on_steps, likely=likely)
             with closing(episodes):  # drops the episodes in flight
                 verdict = judge(
                     (seen.total(episode) for episode in episodes),

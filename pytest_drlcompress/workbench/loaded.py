@@ -207,10 +207,13 @@ class LoadedPolicy:
         on_steps: Callable[[int], None] = lambda steps: None,
         *,
         runtime: Runtime | None = None,
+        likely: int | None = None,
     ) -> Generator[Episode, None, None]:
         """Episodes of ``artifact`` in ``runtime`` (the one judged), in the order of ``seeds``.
 
         They are remembered across runs where ``identity`` can tell the environment from others.
+        Where the first ``likely`` of them are likely to be enough, no other is begun before they
+        are over: what is in flight when no more is wanted is lost.
         """
         spec, tools = self.policy.env, self.tools
         runtime = runtime or tools.runtime
@@ -228,21 +231,24 @@ class LoadedPolicy:
                 current_versions(),
             )
         )
-        yield from through_cache(
-            None if known is None else tools.cache,
-            key,
-            seeds,
-            lambda missing: rollout(
-                spec,
-                artifact.model,
-                missing,
-                workers=tools.executor,
-                engines=tools.engines,
-                runtime=runtime,
-                on_steps=on_steps,
-                **disturbance,
-            ),
-        )
+        first = set(seeds[:likely])
+
+        def run(missing: Sequence[int]) -> Generator[Episode, None, None]:
+            for at_once in (True, False):
+                part = [seed for seed in missing if (seed in first) == at_once]
+                if part:
+                    yield from rollout(
+                        spec,
+                        artifact.model,
+                        part,
+                        workers=tools.executor,
+                        engines=tools.engines,
+                        runtime=runtime,
+                        on_steps=on_steps,
+                        **disturbance,
+                    )
+
+        yield from through_cache(None if known is None else tools.cache, key, seeds, run)
 
     def _disturbance(self, perturb: str) -> dict[str, Any]:
         perturbation = Perturbation.parse(perturb) if perturb else UNPERTURBED
