@@ -1,12 +1,14 @@
 """The promises of the retention gate by simulation: how often it errs, and how soon it decides.
 
-Run it for the whole tables (minutes): ``python tests/gate_simulation.py [power] [errors] [caps]``.
+Run it for the whole tables (minutes): ``python tests/gate_simulation.py``, or some of them:
+``power``, ``power2000``, ``errors``, ``caps``.
 ``test_gate_promise.py`` holds a short version of each to what is promised.
 """
 
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +191,7 @@ def power(
     pools: int,
     gates: int,
     falls: bool = False,
+    cap: int = CAP,
 ) -> tuple[float, float, float]:
     """Shares of PASS and FAIL of a candidate that keeps ``retention``, and the mean episodes.
 
@@ -198,20 +201,20 @@ def power(
     results = []
     for _ in range(pools):
         recorded = reference(random_mean, rng.choice(returns, len(returns)))
-        gain = rng.choice(returns, (gates, CAP)) - random_mean
+        gain = rng.choice(returns, (gates, cap)) - random_mean
         if falls:
             gain *= np.where(rng.random(gain.shape) < (1 - retention) / 0.9, 0.1, 1)
         else:
             gain *= retention
         at_pass, at_fail = decisions(random_mean + gain, recorded)
-        used = np.minimum(np.minimum(at_pass, at_fail) + 1, CAP)
+        used = np.minimum(np.minimum(at_pass, at_fail) + 1, cap)
         results.append([(at_pass < at_fail).mean(), (at_fail < at_pass).mean(), used.mean()])
     passed, failed, used_mean = np.mean(results, axis=0).tolist()
     return passed, failed, used_mean
 
 
-def _print_power() -> None:
-    print("share decided, mean episodes; pools as recorded\n")
+def _print_power(cap: int = CAP) -> None:
+    print(f"share decided within {cap:,} episodes, mean episodes; pools as recorded\n")
     cases = [(1.0, False), (0.97, False), (0.95, False), (0.9, False), (0.85, False), (0.8, False)]
     cases += [(0.97, True), (0.9, True), (0.8, True)]
     titles = [f"{r:g}{' by falls' if falls else ''}" for r, falls in cases]
@@ -224,7 +227,7 @@ def _print_power() -> None:
         for retention, falls in cases:
             rng = np.random.default_rng(1)
             passed, failed, used = power(
-                returns, zero, retention, rng, pools=40, gates=25, falls=falls
+                returns, zero, retention, rng, pools=40, gates=25, falls=falls, cap=cap
             )
             wrong = failed if retention > RHO else passed
             both = f"P {passed:.1%} F {failed:.1%}" if retention == RHO else ""
@@ -259,7 +262,12 @@ def _print_caps() -> None:
 
 
 if __name__ == "__main__":
-    tables = {"power": _print_power, "errors": _print_errors, "caps": _print_caps}
+    tables = {
+        "power": _print_power,
+        "power2000": partial(_print_power, 2000),
+        "errors": _print_errors,
+        "caps": _print_caps,
+    }
     for asked in sys.argv[1:] or tables:
         tables[asked]()
         print()
