@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -63,6 +64,10 @@ class Doubled(nn.Linear):
         (nn.Sequential(Doubled(3, 2)), "a Doubled is not known"),
         (nn.Sequential(nn.Linear(3, 2), Scale(2)), "a Scale is not known at 1"),
         (nn.Sequential(nn.Linear(3, 2), Normalize(2, 5.0)), "a Normalize is not known at 1"),
+        (nn.Sequential(nn.Linear(3, 2), Argmax(), nn.ReLU()), "a Argmax is not known at 1"),
+        (nn.Sequential(OrderedDict(only=nn.Linear(3, 2))), "names of their own"),
+        (nn.Sequential(nn.Tanh(), nn.Linear(3, 3))[1:], "names of their own"),
+        (nn.Sequential(*[nn.Linear(3, 3)] * 2), "occurs twice"),
         (nn.Linear(3, 2), "no Sequential"),
         (nn.Sequential(), "no Sequential"),
         (nn.Sequential(nn.Linear(4, 2)), "0.weight is no float32 tensor of shape"),

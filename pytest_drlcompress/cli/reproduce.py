@@ -86,7 +86,7 @@ def _of_today(store: "Store", baselines: Path) -> dict[str, dict[str, Any]]:
     from pytest_drlcompress.policies.record_file import read_record
 
     stored = store.read()
-    for policy in stored.keys() & set(baseline_ids(baselines)):
+    for policy in sorted(stored.keys() & set(baseline_ids(baselines))):
         if stored[policy].get("policy_sha256") != read_record(baselines / policy)["sha256"]:
             print(
                 f"left out: {store.folder / policy}.json is of an earlier {policy}; measure it"

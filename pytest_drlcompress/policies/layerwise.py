@@ -6,6 +6,7 @@ milliseconds, byte for byte: an artifact is known by its digest. Whatever else a
 is left to torch.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -36,11 +37,15 @@ def write_layerwise(network: nn.Module, width: int, opset: int) -> bytes:
     _refuse_hooks(network)
     if type(network) is not nn.Sequential or not len(network):
         raise NotWrittenError("it is no Sequential of layers")
+    if [name for name, _ in network.named_children()] != list(map(str, range(len(network)))):
+        raise NotWrittenError("its layers have names of their own, or one occurs twice")
     writer = _Writer(width)
     for position, layer in enumerate(network):
         _refuse_hooks(layer)
         write = LAYERS.get(type(layer))
-        if write is None or (type(layer) is Normalize and position):
+        first, last = position == 0, position == len(network) - 1
+        misplaced = not {Normalize: first, Argmax: last}.get(type(layer), True)
+        if write is None or misplaced:
             raise NotWrittenError(f"a {type(layer).__name__} is not known at {position}")
         write(writer, layer, f"{position}.")
     return writer.model(opset)
@@ -60,6 +65,7 @@ class _Writer:
         self._input = self._described()
         self._values: list[onnx.ValueInfoProto] = []
         self._nodes: list[onnx.NodeProto] = []
+        self._alike: Counter[str] = Counter()
         # in the order in which they are stored
         self._tensors: dict[str, list[onnx.TensorProto]] = {
             "parameters": [], "buffers": [], "constants": []
@@ -67,9 +73,8 @@ class _Writer:
 
     def node(self, operator: str, name: str, *inputs: str, **attributes: Any) -> None:
         """One more node, which takes ``value`` and ``inputs``."""
-        taken = {node.name for node in self._nodes}
-        alike = [name, *(f"{name}_{number}" for number in range(1, len(self._nodes) + 1))]
-        name = next(each for each in alike if f"node_{each}" not in taken)
+        number, self._alike[name] = self._alike[name], self._alike[name] + 1
+        name = f"{name}_{number}" if number else name
         node = helper.make_node(operator, [self.value, *inputs], [name], name=f"node_{name}")
         node.doc_string = ""  # said to be empty, as trace_onnx says
         node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())

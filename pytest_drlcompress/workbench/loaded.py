@@ -231,24 +231,23 @@ class LoadedPolicy:
                 current_versions(),
             )
         )
-        first = set(seeds[:likely])
-
-        def run(missing: Sequence[int]) -> Generator[Episode, None, None]:
-            for at_once in (True, False):
-                part = [seed for seed in missing if (seed in first) == at_once]
-                if part:
-                    yield from rollout(
-                        spec,
-                        artifact.model,
-                        part,
-                        workers=tools.executor,
-                        engines=tools.engines,
-                        runtime=runtime,
-                        on_steps=on_steps,
-                        **disturbance,
-                    )
-
-        yield from through_cache(None if known is None else tools.cache, key, seeds, run)
+        cut = len(seeds) if likely is None else likely
+        for part in (seeds[:cut], seeds[cut:]):
+            yield from through_cache(
+                None if known is None else tools.cache,
+                key,
+                part,
+                lambda missing: rollout(
+                    spec,
+                    artifact.model,
+                    missing,
+                    workers=tools.executor,
+                    engines=tools.engines,
+                    runtime=runtime,
+                    on_steps=on_steps,
+                    **disturbance,
+                ),
+            )
 
     def _disturbance(self, perturb: str) -> dict[str, Any]:
         perturbation = Perturbation.parse(perturb) if perturb else UNPERTURBED
