@@ -21,8 +21,13 @@ def small_cluster(nodes: int) -> Iterator["object"]:
             "num_cpus": 0,
             "object_store_memory": STORE,
             "include_dashboard": False,
-            # a node that is gone is noticed in seconds
-            "_system_config": {"health_check_period_ms": 1000, "health_check_failure_threshold": 5},
+            "_system_config": {
+                # a node that is gone is noticed in seconds
+                "health_check_period_ms": 1000,
+                "health_check_failure_threshold": 5,
+                # Ray's workers give way to others: beside other tests they would not get on
+                "worker_niceness": 0,
+            },
         },
     )
     try:
@@ -38,15 +43,15 @@ def add_node(cluster, **arguments):
     return cluster.add_node(num_cpus=1, object_store_memory=STORE, **arguments)
 
 
-def worker_pids(node=None) -> list[int]:
-    """The processes of our workers, on ``node`` alone if it is given."""
+def worker_pids(node) -> list[int]:
+    """The processes of our workers on ``node``; other runs on this machine have their own."""
     found = []
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError, IndexError):
             command = (folder / "cmdline").read_bytes()
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             ours = command.startswith(b"ray::NodeWorker") and fields[0] not in "ZX"
-            if ours and (node is None or int(fields[1]) == raylet(node)):
+            if ours and int(fields[1]) == raylet(node):
                 found.append(int(folder.name))
     return found
 

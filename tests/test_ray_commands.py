@@ -44,21 +44,21 @@ hyperparameters = {learning_starts = 100, batch_size = 32, train_freq = 8, gradi
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """That of a cluster of two nodes, which have an episode cache of their own."""
+def cluster(tmp_path_factory):
+    """Two nodes, which have an episode cache of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("nodes")))
         with small_cluster(2) as cluster:
-            yield cluster.address
+            yield cluster
 
 
 @pytest.fixture
-def on_ray(address, tmp_path, monkeypatch):
+def on_ray(cluster, tmp_path, monkeypatch):
     """Run a command on the cluster; what was measured without it is not known there."""
 
     def command(arguments):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        return main([*arguments, "--executor=ray", f"--ray-address={address}"])
+        return main([*arguments, "--executor=ray", f"--ray-address={cluster.address}"])
 
     return command
 
@@ -159,9 +159,14 @@ def test_baselines_measure(tmp_path, on_ray, capsys):
     assert "2 nodes: 24 episodes" in capsys.readouterr().err
 
 
-def test_train_all_and_a_worker_that_is_killed(tmp_path, on_ray, lines, monkeypatch, capfd):
-    """Its training ends with it, goes on elsewhere, and is the one that nobody disturbed."""
+@pytest.fixture
+def checkpoints_read_often(monkeypatch):
     monkeypatch.setattr("pytest_drlcompress.cli.train_elsewhere._READ_S", 0.5)
+
+
+@pytest.mark.usefixtures("checkpoints_read_often")
+def test_train_all_and_a_worker_that_is_killed(tmp_path, cluster, on_ray, lines, capfd):
+    """Its training ends with it, goes on elsewhere, and is the one that nobody disturbed."""
     for folder in ("here", "there"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "recipes.toml").write_text(RECIPES)
@@ -171,7 +176,8 @@ def test_train_all_and_a_worker_that_is_killed(tmp_path, on_ray, lines, monkeypa
     def strike():
         while not struck and ended.wait(0.02) is False:
             if (tmp_path / "there/work/tiny-a/state.json").exists():
-                struck.extend(worker_pids())
+                for node in cluster.worker_nodes:
+                    struck.extend(worker_pids(node))
                 for pid in struck:
                     kill(pid)
 

@@ -48,7 +48,8 @@ def run(folder, *options, **environment):
             "--drlc-max-episodes=40", "--drlc-precision=1e-6", "--drlc-inconclusive=skip",
             "--drlc-no-cache", f"--drlc-report={report}", *options,
         ],
-        cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+        cwd=folder, env={**os.environ, "RAY_worker_niceness": "0", **environment},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     found = json.loads(report.read_text()) if report.exists() else {"verdicts": []}
     for verdict in found["verdicts"]:
