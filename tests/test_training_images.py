@@ -13,6 +13,7 @@ from pytest_drlcompress.core.files import write_json
 from pytest_drlcompress.environments.spec import EnvSpec
 from pytest_drlcompress.evaluation.rollout import RandomActor, rollout
 from pytest_drlcompress.policies.store import RECORD, load_network, save_network
+from pytest_drlcompress.training import image_learner
 from pytest_drlcompress.training import train as training
 from pytest_drlcompress.training.hardware import Hardware
 from pytest_drlcompress.training.image_learner import q_values
@@ -132,6 +133,23 @@ def test_the_stored_policy_is_the_trained_one_in_half_the_bytes(tmp_path: Path) 
     images = torch.randint(0, 256, (5, 4, 84, 84), dtype=torch.uint8)
     assert torch.equal(stored[:-1](images), network[:-1](images))
     assert {p.dtype for p in stored.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("fastest", [torch.bfloat16, torch.float32])
+def test_products_are_in_the_precision_that_the_processor_is_fast_at(
+    monkeypatch: pytest.MonkeyPatch, fastest: torch.dtype
+) -> None:
+    monkeypatch.setattr(image_learner, "fastest_dtype", lambda device: fastest)
+    torch.manual_seed(0)
+    network = make_image_network("resnet", 4, 6)
+    hidden: list[Any] = []
+    network[-2].register_forward_hook(lambda layer, given, result: hidden.append(result))
+    images = torch.randint(0, 256, (5, 4, 84, 84), dtype=torch.uint8)
+    values = q_values(network, images)
+    assert hidden[0].dtype == fastest
+    assert values.dtype == torch.float32
+    exact = network(images)
+    torch.testing.assert_close(values, exact, rtol=0, atol=0.05 * exact.abs().max().item())
 
 
 def test_q_lambda_returns_are_those_of_their_definition() -> None:

