@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 STORE = 80 * 2**20
 
@@ -43,40 +44,50 @@ def add_node(cluster, **arguments):
     return cluster.add_node(num_cpus=1, object_store_memory=STORE, **arguments)
 
 
+class Process(NamedTuple):
+    """A running process of this machine; ``command`` has NUL bytes between its arguments."""
+
+    pid: int
+    parent: int
+    state: str
+    command: bytes
+
+
+def processes() -> Iterator[Process]:
+    """What ``/proc`` holds now."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended since
+            command = (folder / "cmdline").read_bytes()
+            state, parent, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
+            yield Process(int(folder.name), int(parent), state, command)
+
+
 def worker_pids(node) -> list[int]:
     """The processes of our workers on ``node``; other runs on this machine have their own."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            command = (folder / "cmdline").read_bytes()
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            ours = command.startswith(b"ray::NodeWorker") and fields[0] not in "ZX"
-            if ours and int(fields[1]) == raylet(node):
-                found.append(int(folder.name))
-    return found
+    return [
+        process.pid
+        for process in processes()
+        if process.command.startswith(b"ray::NodeWorker")
+        and process.state not in "ZX"
+        and process.parent == raylet(node)
+    ]
 
 
 def orphans() -> set[int]:
     """The processes of clusters on this machine that no pytest run, here or beside, still holds."""
-    parents, commands = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            commands[int(folder.name)] = (folder / "cmdline").read_bytes()
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            parents[int(folder.name)] = int(fields[1])
-
+    found = {process.pid: process for process in processes()}
     rays = {
         pid
-        for pid, command in commands.items()
+        for pid, (_, _, _, command) in found.items()
         if command.startswith(b"ray::") or b"/ray/core/src/ray/" in command
     }
 
     def held(pid: int) -> bool:
-        above = parents.get(pid)
+        above = found.get(found[pid].parent)
         if above is None:
             return False
         # a folder of pytest's may be among the arguments of Ray's own
-        return (above not in rays and b"pytest" in commands.get(above, b"")) or held(above)
+        return (above.pid not in rays and b"pytest" in above.command) or held(above.pid)
 
     return {pid for pid in rays if not held(pid)}
 

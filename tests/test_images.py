@@ -118,6 +118,7 @@ def test_sparse_weights_stay_zero_in_int8_and_layers_share_by_erdos_renyi() -> N
     assert (~full).sum() >= 3
     share = (kept / sums)[~full]
     assert share.max() / share.min() < 1.05
+    assert all(w.is_contiguous() for w in weights)  # as files and torch's exporter have them
     assert result.observations is not None
     registry = builtin_registry()
     (step,) = registry.resolve(parse_recipe("qat:steps=4,samples=64"), images=True).steps
@@ -157,3 +158,13 @@ def test_images_are_trained_in_bfloat16_where_that_is_fast(
         with loss.image_precision(observations):
             assert layer(torch.zeros(1, 4)).dtype == expected
     assert layer.weight.dtype == torch.float32
+
+
+def test_networks_of_images_are_laid_out_for_convolutions_and_act_as_before() -> None:
+    network = small_resnet()
+    images = torch.from_numpy(Screens().sample(8))
+    before = network(images)
+    laid_out = loss.image_layout(network, images)
+    for layer in (m for m in laid_out.modules() if isinstance(m, nn.Conv2d)):
+        assert layer.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(laid_out(images), before)
