@@ -96,6 +96,26 @@ def test_other_activations_are_left_to_sb3(algorithm):
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 
 
+@pytest.mark.parametrize("algorithm", THEIRS)
+def test_normalised_critics_are_left_to_sb3_and_the_actor_is_as_before(algorithm):
+    plain, normed = model_of(algorithm), model_of(algorithm, critic_norm=True)
+    for critic in (normed.critic, normed.critic_target):
+        for network in critic.q_networks:
+            assert [type(layer).__name__ for layer in network] == [
+                "Linear", "LayerNorm", "ReLU", "Linear", "LayerNorm", "ReLU", "Linear"
+            ]  # fmt: skip
+    assert str(normed.actor) == str(plain.actor)
+    first = normed.critic.q_networks[0][1].weight.detach().clone()
+    theirs, before = after(normed, THEIRS[algorithm].train, 3)
+    ours, _ = after(normed, type(normed).train, 3)
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    moved = {
+        name for name, value in theirs.items() if not torch.equal(before.get(name, value), value)
+    }
+    assert {"critic.qf0.1.weight", "critic_target.qf0.1.weight"} <= moved
+    assert torch.equal(first, torch.ones(256))
+
+
 def test_quantization_in_training_is_not_passed_by():
     model = model_of("sac")
     layer = model.actor.latent_pi[0]

@@ -80,7 +80,11 @@ def make_model(
         }  # fmt: skip
     else:
         arguments = _state_arguments(recipe, env)
-    kind = "CnnPolicy" if recipe.network else "MlpPolicy"
+    kind: Any = "CnnPolicy" if recipe.network else "MlpPolicy"
+    if recipe.critic_norm:
+        from pytest_drlcompress.training.critics import policy_class
+
+        kind = policy_class(recipe.algorithm)
     try:
         with warnings.catch_warnings():
             # not after hours, when the last of it is written to

@@ -16,7 +16,10 @@ from pytest_drlcompress.policies.network import ACTIVATIONS
 from pytest_drlcompress.reading.typed import ContentError, read_toml
 
 ALGORITHMS = ("sac", "td3", "ddpg", "ppo", "trpo", "dqn", "pqn", "distillation")
-OFF_POLICY = ("sac", "td3", "ddpg", "dqn")
+CONTINUOUS = ("sac", "td3", "ddpg")
+"""The off-policy algorithms with an actor and critics."""
+
+OFF_POLICY = (*CONTINUOUS, "dqn")
 IMAGE_LEARNERS = ("pqn", "distillation")
 """The algorithms that are the project's own; the others are SB3's."""
 
@@ -27,7 +30,8 @@ class TrainingRecipe:
 
     ``steps`` counts environment steps over all ``n_envs`` environments, ``segment`` the steps
     between checkpoints. ``hyperparameters`` go to the SB3 algorithm, ``net_arch`` and
-    ``activation`` to its policy; ``network`` names the one of an image policy instead
+    ``activation`` to its policy, whose critics get layer normalisation by ``critic_norm`` (the
+    off-policy algorithms'; ``critics``); ``network`` names the one of an image policy instead
     (``image_networks``), ``teacher`` the baseline that ``distillation`` learns from. ``published``
     is the return this is compared with and ``source`` where it and the hyperparameters come from.
     """
@@ -44,6 +48,7 @@ class TrainingRecipe:
     activation: str = "ReLU"
     log_std_init: float = 0.0
     action_noise: float = 0.0
+    critic_norm: bool = False
     network: str = ""
     teacher: str = ""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
@@ -55,7 +60,11 @@ class TrainingRecipe:
         data = dataclasses.asdict(self)
         data["net_arch"] = list(self.net_arch)
         data["hyperparameters"] = dict(self.hyperparameters)
-        for later in ("network", "teacher"):  # older checkpoints and records do not have these
+        for later in (
+            "network",
+            "teacher",
+            "critic_norm",
+        ):  # older checkpoints and records do not have these
             if not data[later]:
                 del data[later]
         return data
@@ -144,6 +153,7 @@ _VALUES: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
             lambda value: isinstance(value, str) and value in ACTIVATIONS,
         ),
         "log_std_init": ("as a finite number", _number),
+        "critic_norm": ("true or false", lambda value: isinstance(value, bool)),
         "action_noise": (">= 0, a number", lambda value: _number(value) and value >= 0),
         "published": ("as a finite number", lambda value: value is None or _number(value)),
         "source": ("in quotes", lambda value: isinstance(value, str)),
@@ -193,6 +203,11 @@ def _recipe(path: Path, baseline: str, table: dict[str, Any]) -> TrainingRecipe:
         raise TrainingError(
             f"{path}: [{baseline}]: network is for images, which {recipe.algorithm} does not learn"
             " from; a network of states is net_arch"
+        )
+    if recipe.critic_norm and (recipe.network or recipe.algorithm not in CONTINUOUS):
+        raise TrainingError(
+            f"{path}: [{baseline}]: critic_norm is for {', '.join(CONTINUOUS)}, not"
+            f" {recipe.algorithm}"
         )
     for name, (words, holds) in _VALUES.items():
         value = getattr(recipe, name)
