@@ -188,8 +188,7 @@ class TestRecipes:
             ("[a", "cannot be read"),
             ('[a]\nalgorithm = "sac"', "is incomplete"),
             (
-                '[a]\nalgorithm = "ppo"\nenvironment = "E-v0"\nsteps = 8\nsegment = 8\n'
-                "critic_norm = true",
+                '[a]\nalgorithm="ppo"\nenvironment="E-v0"\nsteps=8\nsegment=8\ncritic_norm=true',
                 "critic_norm is for sac, td3, ddpg, not ppo",
             ),
             ('[a]\nalgorithm = "sac"\nspeed = 3', "unknown keys speed"),

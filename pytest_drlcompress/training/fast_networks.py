@@ -17,24 +17,43 @@ from torch.nn import functional
 
 
 @dataclass(frozen=True)
+class Normed:
+    """What layer normalisation leaves behind: its input, and the rows' means and 1 / deviations."""
+
+    inputs: Tensor
+    mean: Tensor
+    scale: Tensor
+
+
+@dataclass(frozen=True)
 class Pass:
-    """What a forward pass leaves behind: its input, the hidden layers, and the output (float32)."""
+    """What a forward pass leaves behind: its input, the hidden layers, and the output (float32).
+
+    ``normed`` belongs to the hidden layers, where these are normalised.
+    """
 
     inputs: Tensor
     hidden: tuple[Tensor, ...]
+    normed: tuple[Normed, ...]
     output: Tensor
 
 
 class Mlp:
     """Linear layers with ReLU between them; ``heads`` share the last hidden layer.
 
-    ``dtype`` is that of the hidden layers' products.
+    ``dtype`` is that of the hidden layers' products. With ``norms``, one a hidden layer, each is
+    normalised before its ReLU.
     """
 
     def __init__(
-        self, hidden: Sequence[nn.Linear], heads: Sequence[nn.Linear], dtype: torch.dtype
+        self,
+        hidden: Sequence[nn.Linear],
+        heads: Sequence[nn.Linear],
+        dtype: torch.dtype,
+        norms: Sequence[nn.LayerNorm] = (),
     ) -> None:
         self.hidden, self.heads, self.dtype = tuple(hidden), tuple(heads), dtype
+        self.norms = tuple(norms)
         self.refresh()
 
     def refresh(self) -> None:
@@ -47,13 +66,21 @@ class Mlp:
     def forward(self, inputs: Tensor) -> Pass:
         """``inputs`` of shape ``(batch, inputs)``; the output has the heads side by side."""
         value = inputs = inputs.to(self.dtype)
-        hidden = []
-        for weight, bias in zip(self._weights, self._biases, strict=True):
-            value = functional.linear(value, weight, bias).relu_()
+        hidden, normed = [], []
+        for index, (weight, bias) in enumerate(zip(self._weights, self._biases, strict=True)):
+            value = functional.linear(value, weight, bias)
+            if self.norms:
+                norm, before = self.norms[index], value.float()
+                value, mean, scale = torch.native_layer_norm(
+                    before, norm.normalized_shape, norm.weight, norm.bias, norm.eps
+                )
+                normed.append(Normed(before, mean, scale))
+                value = value.to(self.dtype)
+            value = value.relu_()
             hidden.append(value)
         last = value.float()
         outputs = [functional.linear(last, head.weight, head.bias) for head in self.heads]
-        return Pass(inputs, tuple(hidden), torch.cat(outputs, 1))
+        return Pass(inputs, tuple(hidden), tuple(normed), torch.cat(outputs, 1))
 
     @torch.no_grad()
     def backward(self, done: Pass, gradient: Tensor) -> None:
@@ -61,7 +88,7 @@ class Mlp:
         last = done.hidden[-1].float()
         for head, part in zip(self.heads, self._by_head(gradient), strict=True):
             head.weight.grad, head.bias.grad = part.t() @ last, part.sum(0)
-        for index, delta in self._deltas(done, gradient):
+        for index, delta in self._deltas(done, gradient, learn=True):
             below = done.hidden[index - 1] if index else done.inputs
             layer = self.hidden[index]
             layer.weight.grad = (delta.t() @ below).float()
@@ -73,14 +100,32 @@ class Mlp:
         *_, (_, delta) = self._deltas(done, gradient)
         return (delta @ self._weights[0][:, first:]).float()
 
-    def _deltas(self, done: Pass, gradient: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """The loss's gradient before each hidden layer's ReLU, from the last layer to the first."""
+    def _deltas(
+        self, done: Pass, gradient: Tensor, *, learn: bool = False
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The loss's gradient by each hidden layer's linear outputs, from the last to the first.
+
+        With ``learn`` the gradients of normalisations are written.
+        """
         delta = self._before_heads(self._by_head(gradient))
         for index in reversed(range(len(self.hidden))):
             delta = torch.ops.aten.threshold_backward(delta, done.hidden[index], 0)
+            if self.norms:
+                delta = self._through_norm(index, delta.float(), done.normed[index], learn=learn)
             yield index, delta
             if index:
                 delta = delta @ self._weights[index]
+
+    def _through_norm(self, index: int, delta: Tensor, normed: Normed, *, learn: bool) -> Tensor:
+        norm = self.norms[index]
+        by_input, by_weight, by_bias = torch.ops.aten.native_layer_norm_backward(
+            delta, normed.inputs, norm.normalized_shape, normed.mean, normed.scale,
+            norm.weight, norm.bias, [True, learn, learn],
+        )  # fmt: skip
+        if learn:
+            norm.weight.grad, norm.bias.grad = by_weight, by_bias
+        before: Tensor = by_input.to(self.dtype)
+        return before
 
     def _by_head(self, gradient: Tensor) -> tuple[Tensor, ...]:
         return torch.split(gradient, [head.out_features for head in self.heads], 1)

@@ -150,16 +150,23 @@ class FastDDPG(FastTD3, DDPG):
 
 
 def _mlp(body: nn.Module, heads: Sequence[object]) -> Mlp | None:
-    """``None`` where the network is not linear layers with ReLU after each hidden one."""
-    if not isinstance(body, nn.Sequential) or len(body) < 2 or len(body) % 2:
+    """``None`` where the network is not linear layers with ReLU after each hidden one.
+
+    All of the hidden ones may be normalised before it.
+    """
+    if not isinstance(body, nn.Sequential) or len(body) < 2:
         return None
     layers = list(body)
-    linear = [layer for layer in layers[::2] if _plain(layer)]
-    relus = [layer for layer in layers[1::2] if type(layer) is nn.ReLU]
+    norms = [layer for layer in layers[1::3] if type(layer) is nn.LayerNorm]
+    period = 3 if norms else 2
+    linear = [layer for layer in layers[::period] if _plain(layer)]
+    relus = [layer for layer in layers[period - 1 :: period] if type(layer) is nn.ReLU]
     outputs = [head for head in heads if _plain(head)]
-    if len(linear) + len(relus) != len(layers) or len(outputs) != len(heads):
+    if len(linear) != len(relus) or len(outputs) != len(heads):
         return None
-    return Mlp(linear, outputs, fastest_dtype())
+    if len(linear) + len(norms) + len(relus) != len(layers):
+        return None
+    return Mlp(linear, outputs, fastest_dtype(), norms)
 
 
 def _plain(layer: object) -> TypeGuard[nn.Linear]:
