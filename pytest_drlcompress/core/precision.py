@@ -10,11 +10,8 @@ def fastest_dtype(device: str = "cpu") -> torch.dtype:
     slowly than in single precision.
     """
     if device == "cuda":
-        return (
-            torch.bfloat16
-            if torch.cuda.is_bf16_supported(including_emulation=False)
-            else torch.float32
-        )
-    able = torch.cpu.get_capabilities()
-    native = able.get("avx512_bf16") or able.get("amx_bf16")
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.cpu.get_capabilities()
+        native = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
     return torch.bfloat16 if native else torch.float32

@@ -162,9 +162,8 @@ def _mlp(body: nn.Module, heads: Sequence[object]) -> Mlp | None:
     linear = [layer for layer in layers[::period] if _plain(layer)]
     relus = [layer for layer in layers[period - 1 :: period] if type(layer) is nn.ReLU]
     outputs = [head for head in heads if _plain(head)]
-    if len(linear) != len(relus) or len(outputs) != len(heads):
-        return None
-    if len(linear) + len(norms) + len(relus) != len(layers):
+    known = len(linear) + len(norms) + len(relus)
+    if known != len(layers) or len(linear) != len(relus) or len(outputs) != len(heads):
         return None
     return Mlp(linear, outputs, fastest_dtype(), norms)
 

@@ -60,11 +60,8 @@ class TrainingRecipe:
         data = dataclasses.asdict(self)
         data["net_arch"] = list(self.net_arch)
         data["hyperparameters"] = dict(self.hyperparameters)
-        for later in (
-            "network",
-            "teacher",
-            "critic_norm",
-        ):  # older checkpoints and records do not have these
+        # older checkpoints and records do not have these
+        for later in ("network", "teacher", "critic_norm"):
             if not data[later]:
                 del data[later]
         return data
